@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from quartet.asynchronous import AsyncClient
 from quartet.background import background_loop, run
+from quartet.results import Stream
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -26,7 +27,8 @@ def _blocking(
 
     @functools.wraps(method)
     def call(client: "Client", /, *arguments: _P.args, **options: _P.kwargs) -> _T:
-        return run(method(client._of_process(), *arguments, **options))
+        answer = run(method(client._of_process(), *arguments, **options))
+        return answer.block() if isinstance(answer, Stream) else answer
 
     return call
 
@@ -34,11 +36,11 @@ def _blocking(
 class Client:
     """A client: `with Client() as client: …`, or without `with` in a notebook; threads may share it.
 
-    The methods are those of `AsyncClient`, which also says what the options are and which errors are raised; here they
-    wait for the answer. They run on an event loop in a thread of their own, so that they work wherever they are called.
+    The methods, options and errors are those of `AsyncClient`; here the methods block until the answer is there. They
+    run on an event loop in a separate thread, so they also work while another loop is running.
     """
 
-    def __init__(self, url: str = "http://127.0.0.1:8000", **options: "Unpack[ClientOptions]") -> None:
+    def __init__(self, url: str | None = None, **options: "Unpack[ClientOptions]") -> None:
         self._open = functools.partial(AsyncClient, url, **options)
         self._process = os.getpid()
         self._client = self._open()

@@ -6,11 +6,12 @@ missing.
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 from quartet import __version__
-from quartet.console import fail
+from quartet.console import FAILED, INTERRUPTED, MISUSED, fail
 
 _SERVICE, OFFLINE, _TRAINING = "service.__main__", "quartet.offline.command_line", "training.__main__"
 # The module of each command, which runs it with `main(arguments=[command, …], prog="quartet")`, and its summary.
@@ -18,8 +19,8 @@ COMMANDS = {
     "train": (_TRAINING, "train a network on your data and export it for the service"),
     "inspect": (_TRAINING, "say what a data set is for and what is in it"),
     "serve": (_SERVICE, "serve the models in a folder over HTTP"),
-    "models": (OFFLINE, "list the models in a folder; load, promote, roll back … those of a running server"),
-    "predict": (OFFLINE, "a model's answers for a few files, without a server"),
+    "models": (OFFLINE, "list the models of a folder or a server; load, promote, roll back … those of a server"),
+    "predict": (OFFLINE, "a model's answers for a few files, without a server or from one"),
     "score": (OFFLINE, "a model's answers for a folder or a file of any size, into a file"),
     "doctor": (OFFLINE, "say what this machine is, and what can serve on it"),
     "keys": ("quartet.keys", "add, list, rotate and revoke the API keys of a server"),
@@ -28,6 +29,7 @@ COMMANDS = {
     "quantize": (_TRAINING, "add smaller or faster variants to a published model"),
     "ood": (_TRAINING, "add an out-of-distribution score to a published model, and measure it"),
     "card": (_TRAINING, "render the card of a published model again"),
+    "completion": ("quartet.completion", "print the code for shell completion"),
 }
 # Accepted for one version.
 _RENAMED = {"familiarize": "ood"}
@@ -40,12 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; None for those of the process.
 
     Returns:
-        The command's exit code; 2 if there is no such command.
+        0 if the command has done what it was asked; 1 if it, or an item, failed; 2 for a wrong command, option or
+        setting, or an unknown model; 130 after Ctrl-C.
     """
+    if "_ARGCOMPLETE" in os.environ:
+        from quartet.completion import complete
+
+        complete(COMMANDS)
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help", "help"):
         print(_help())
-        return 0 if given else 2
+        return 0 if given else MISUSED
     if given[0] in ("-V", "--version"):
         print(f"quartet {__version__}")
         return 0
@@ -53,9 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] not in COMMANDS:
         near = difflib.get_close_matches(given[0], COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else "`quartet --help` lists the commands."
-        return fail(2, f"there is no command {given[0]!r}: {hint}")
+        return fail(MISUSED, f"there is no command {given[0]!r}: {hint}")
     module, _ = COMMANDS[given[0]]
-    code: int = importlib.import_module(module).main(arguments=given, prog="quartet")
+    try:
+        code: int = importlib.import_module(module).main(arguments=given, prog="quartet")
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return fail(INTERRUPTED, "stopped.")
+    except BrokenPipeError:  # what reads the output, such as `head`, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     return code
 
 
@@ -64,7 +78,9 @@ def _help() -> str:
     lines = "\n".join(f"  {name:<{width}}  {words}" for name, (_, words) in COMMANDS.items())
     return (
         f"usage: quartet COMMAND …\n\nFrom a data set to a GPU endpoint.\n\ncommands:\n{lines}\n\n"
-        "`quartet COMMAND --help` shows the options of a command; `quartet --version` says which version this is."
+        "exit codes: 0 done; 1 the command, or an item, failed; 2 a wrong command, option or setting, or an unknown\n"
+        "model; 130 and 143 ended by Ctrl-C and SIGTERM\n\n"
+        "`quartet COMMAND --help` shows the options of a command; `quartet --version` shows the version."
     )
 
 

@@ -1,8 +1,28 @@
 """How commands report a failure, and name themselves."""
 
+import difflib
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+# The exit codes of all commands; docs/commands.md lists them.
+FAILED = 1  # the command, or an item
+MISUSED = 2  # a wrong command, option or setting, or an unknown model
+INTERRUPTED = 130
+
+
+def did_you_mean(given: str, known: Iterable[str], there: str) -> str:
+    """How a sentence about an unknown name ends: with the name that is most like it, or with all of them.
+
+    Args:
+        given: the unknown name.
+        known: all names.
+        there: what stands before all names, such as `the options are`.
+    """
+    names = list(known)
+    near = difflib.get_close_matches(given.casefold(), names, n=1, cutoff=0.75)
+    return f": did you mean {near[0]}?" if near else f"; {there} {', '.join(names) or 'none'}."
 
 
 def fail(code: int, message: str) -> int:

@@ -1,4 +1,4 @@
-"""One request to the service: retries, and failures as typed errors."""
+"""Requests to the service: retries, and failures as typed errors."""
 
 import asyncio
 import json
@@ -8,7 +8,8 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -16,8 +17,9 @@ from typing import Any, TypeVar
 import httpx
 
 from quartet import __version__
-from quartet.errors import Problem, QuartetError, Unreachable, problem
+from quartet.errors import ClosedError, ProblemError, TimedOutError, UnreachableError, problem
 
+SERVER = "http://127.0.0.1:8000"
 logger = logging.getLogger("quartet")
 
 _T = TypeVar("_T")
@@ -37,7 +39,7 @@ class Connection:
     """The way to a server.
 
     Args:
-        url: where it answers; a path before `/v1` is kept.
+        url: where it answers; a path before `/v1` is kept. None for QUARTET_URL, or `http://127.0.0.1:8000`.
         timeout: seconds without any data from the server after which a request times out.
         retry_for: seconds for which a request that may succeed later is retried, connection failures included.
         concurrency: the most requests at a time.
@@ -48,7 +50,7 @@ class Connection:
 
     def __init__(
         self,
-        url: str,
+        url: str | None,
         *,
         timeout: float,
         retry_for: float,
@@ -57,6 +59,7 @@ class Connection:
         api_key: str | None = None,
         transport: httpx.AsyncBaseTransport | None,
     ) -> None:
+        url = url or os.environ.get("QUARTET_URL") or SERVER
         self.url = url if "://" in url else f"http://{url}"
         self._timeout = timeout
         self._retry_for = retry_for
@@ -66,14 +69,17 @@ class Connection:
         if key:
             sent["Authorization"] = f"Bearer {key}"
         sent.update(headers)
-        self._http = httpx.AsyncClient(
-            base_url=self.url,
-            headers=sent,
-            # Who waits for a connection waits for the own requests before.
-            timeout=httpx.Timeout(timeout, pool=None),
-            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
-            transport=transport,
-        )
+        try:
+            self._http = httpx.AsyncClient(
+                base_url=self.url,
+                headers=sent,
+                # Waiting for a connection is waiting for this client's own requests.
+                timeout=httpx.Timeout(timeout, pool=None),
+                limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+                transport=transport,
+            )
+        except httpx.InvalidURL as error:
+            raise ValueError(f"{url=} is not a URL ({error})") from None
 
     async def close(self) -> None:
         """Ends all connections."""
@@ -86,6 +92,7 @@ class Connection:
         receive: Callable[[httpx.Response], Awaitable[_T]],
         *,
         params: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
         **body: Any,
     ) -> _T:
         """Sends a request, retries it if it may succeed later, and returns what `receive` makes of the answer.
@@ -95,48 +102,84 @@ class Connection:
         Args:
             method: of HTTP.
             path: of the route.
-            receive: reads a successful answer, whose body has not been read; called again where that breaks off.
+            receive: reads a successful answer, whose body has not been read; called again if the body is cut off.
             params: of the query; those that are None are left out.
+            timeout: seconds until `TimedOutError` is raised, retries included; None for the time of the retries.
             body: as httpx takes it: `content` and `headers`, or `files`.
 
         Raises:
-            Problem: the service refused; in the class of the failure.
-            Unreachable: there was no answer.
+            ProblemError: the service refused; in the class of the problem.
+            UnreachableError: there was no answer.
+            ClosedError: the client has been closed.
         """
-        query = {name: _query_value(value) for name, value in (params or {}).items() if value is not None}
-        backoff = _Backoff(self._retry_for)
-        warned = False
+        try:
+            async with asyncio.timeout(timeout) as scope:
+                retries = _Retries(self._retry_for)
+                while True:
+                    try:
+                        async with self._send(method, path, params, body) as response:
+                            return await receive(response)
+                    except (ProblemError, UnreachableError) as failure:
+                        await retries.wait(failure, self._may_pass(failure))
+        except TimeoutError:
+            if scope.expired():
+                raise TimedOutError(f"{self.url} has not answered within {timeout:g} s.") from None
+            raise
+
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        receive: Callable[[httpx.Response], AsyncGenerator[_T, None]],
+        *,
+        params: Mapping[str, Any] | None = None,
+        **body: Any,
+    ) -> AsyncGenerator[_T, None]:
+        """Sends a request like `exchange`, and yields what `receive` yields while the answer arrives.
+
+        If the answer is cut off, it is requested again, and `receive` has to leave out what it has yielded.
+        """
+        retries = _Retries(self._retry_for)
         while True:
             try:
-                async with self._http.stream(method, path, params=query, **body) as response:
-                    self._reached = True
-                    if response.is_success:
-                        return await receive(response)
-                    await response.aread()
-                    failure: QuartetError = _problem_of(response)
-                    again = response.status_code in _TRY_AGAIN
-            except httpx.TransportError as error:
-                failure = Unreachable(self._explain(error))
-                failure.__cause__ = error
-                again = self._may_pass(error)
-            delay = backoff.delay(failure.retry_after if isinstance(failure, Problem) else None)
-            if not again or delay is None:
-                raise failure
-            if isinstance(failure, Unreachable) and not warned:
-                warned = True
-                logger.warning("%s Retrying for up to %g s.", failure, self._retry_for)
-            await asyncio.sleep(delay)
+                async with self._send(method, path, params, body) as response, aclosing(receive(response)) as parts:
+                    async for part in parts:
+                        yield part
+                    return
+            except (ProblemError, UnreachableError) as failure:
+                await retries.wait(failure, self._may_pass(failure))
 
-    def _may_pass(self, error: httpx.TransportError) -> bool:
+    @asynccontextmanager
+    async def _send(
+        self, method: str, path: str, params: Mapping[str, Any] | None, body: Mapping[str, Any]
+    ) -> AsyncIterator[httpx.Response]:
+        """Gives the successful answer to a single request; its body has not been read."""
+        if self._http.is_closed:
+            raise ClosedError("the client has been closed: create another one")
+        query = {name: _query_value(value) for name, value in (params or {}).items() if value is not None}
+        try:
+            async with self._http.stream(method, path, params=query, **body) as response:
+                self._reached = True
+                if not response.is_success:
+                    await response.aread()
+                    raise _problem_of(response)
+                yield response
+        except httpx.TimeoutException as error:
+            raise TimedOutError(f"{self.url} timed out after {self._timeout:g} s.") from error
+        except httpx.TransportError as error:
+            raise UnreachableError(self._explain(error)) from error
+
+    def _may_pass(self, failure: ProblemError | UnreachableError) -> bool:
         """Whether the request may succeed when it is sent again."""
+        if isinstance(failure, ProblemError):
+            return failure.status in _TRY_AGAIN
+        error = failure.__cause__
         if isinstance(error, _PERMANENT) or isinstance(_system_error(error), ssl.SSLCertVerificationError):
             return False
         # A container's name may disappear while it restarts; a name that has never worked is probably misspelt.
         return self._reached or not _is_unknown_host(error)
 
     def _explain(self, error: httpx.TransportError) -> str:
-        if isinstance(error, httpx.TimeoutException):
-            return f"{self.url} timed out after {self._timeout:g} s."
         if _is_unknown_host(error):
             return f"{self.url}: there is no such host ({error})."
         if isinstance(error, httpx.ConnectError):
@@ -144,12 +187,28 @@ class Connection:
         return f"{self.url} broke off ({error or type(error).__name__})."
 
 
-class _Backoff:
-    """Exponential backoff with jitter."""
+class _Retries:
+    """Exponential backoff with jitter, for a limited time.
+
+    Args:
+        seconds: the time from now.
+    """
 
     def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
         self._end = time.monotonic() + seconds
         self._next = _FIRST_DELAY
+        self._warned = False
+
+    async def wait(self, failure: ProblemError | UnreachableError, may_pass: bool) -> None:
+        """Waits until the request may be sent again; raises the failure if it may not, or the time is up."""
+        delay = self.delay(failure.retry_after if isinstance(failure, ProblemError) else None)
+        if not may_pass or delay is None:
+            raise failure
+        if isinstance(failure, UnreachableError) and not self._warned:
+            self._warned = True
+            logger.warning("%s Retrying for up to %g s.", failure, self._seconds)
+        await asyncio.sleep(delay)
 
     def delay(self, stated: float | None) -> float | None:
         """The seconds to wait.
@@ -169,9 +228,9 @@ class _Backoff:
         return wait if remaining > 0 and wait <= remaining else None
 
 
-def _system_error(error: httpx.TransportError) -> OSError | None:
+def _system_error(error: BaseException | None) -> OSError | None:
     """The error of the operating system or of TLS behind a failure, if there is one."""
-    cause: BaseException | None = error
+    cause = error
     while cause:
         if isinstance(cause, OSError):
             return cause
@@ -179,7 +238,7 @@ def _system_error(error: httpx.TransportError) -> OSError | None:
     return None
 
 
-def _is_unknown_host(error: httpx.TransportError) -> bool:
+def _is_unknown_host(error: BaseException | None) -> bool:
     """Whether the name server has answered that there is no such host."""
     cause = _system_error(error)
     return isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN
@@ -192,7 +251,7 @@ def _query_value(value: Any) -> str:
     return value if isinstance(value, str) else f"{value}"
 
 
-def _problem_of(response: httpx.Response) -> Problem:
+def _problem_of(response: httpx.Response) -> ProblemError:
     """The problem that an unsuccessful answer states; a proxy's own page becomes one."""
     try:
         fields = json.loads(response.content)

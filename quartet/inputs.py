@@ -1,25 +1,62 @@
-"""What programs hold (paths, bytes, Pillow images, arrays, frames) as the service reads it."""
+"""Converts what programs hold (paths, bytes, Pillow images, arrays, frames) to what the service reads."""
 
 import datetime
 import io
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, ValuesView
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-from quartet.errors import InvalidItem
+from quartet.errors import InvalidItemError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import pandas
     import PIL.Image
 
-    Image: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | PIL.Image.Image | npt.NDArray[np.uint8]
-    Images: TypeAlias = Iterable[Image]
-    Row: TypeAlias = Mapping[str, Any] | pandas.Series[Any]
-    Latents: TypeAlias = Sequence[float] | npt.NDArray[np.floating[Any]] | Any
+    from quartet.answers import Encoding
+
+_T_co = TypeVar("_T_co", covariant=True)
+
+
+# What the client accepts of other libraries, as far as type checkers have to tell it apart: none has to be installed.
+class Array(Protocol):
+    """An array of NumPy, or a tensor that converts to one."""
+
+    @property
+    def itemsize(self) -> int: ...
+
+    def __array__(self) -> Any: ...
+
+
+class PillowImage(Protocol):
+    """An image of Pillow."""
+
+    def getexif(self) -> Any: ...
+
+
+class Series(Protocol[_T_co]):
+    """A column or a row of a frame of pandas."""
+
+    def __iter__(self) -> Iterator[_T_co]: ...
+
+    def to_frame(self) -> Any: ...
+
+
+class Frame(Protocol):
+    """A frame of pandas."""
+
+    def itertuples(self) -> Any: ...
+
+
+Image: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | PillowImage | Array
+# Not any iterable: an array is one too, and type checkers could not tell whether it is an image or several.
+Images: TypeAlias = Sequence[Image] | Iterator[Image] | Set[Image] | ValuesView[Image] | Series[Image]
+Row: TypeAlias = Mapping[str, Any] | Series[Any]
+Rows: TypeAlias = Frame | Iterable[Row]
+Text: TypeAlias = str | os.PathLike[str]
+Latents: TypeAlias = "Sequence[float] | Array | Encoding"
+ManyLatents: TypeAlias = Sequence[Latents] | Iterator[Latents]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +92,13 @@ def image(item: Any) -> Prepared:
             shape (height, width) or (height, width, 1, 3 or 4), which is sent as PNG, without loss.
 
     Raises:
-        InvalidItem: it is none of these, or the file cannot be read.
+        InvalidItemError: it is none of these, or the file cannot be read.
     """
     if isinstance(item, str | os.PathLike):
         path = Path(item)
+        if isinstance(item, str) and re.match(r"(https?|ftp|s3|gs|data|file):", item):
+            scheme = item.partition(":")[0]
+            raise _invalid(f"a {scheme} URL is not read: download the file, and pass its path or its bytes", item[:200])
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -75,7 +115,7 @@ def image(item: Any) -> Prepared:
     elif hasattr(item, "__array__"):
         data = _png_of_array(item)
     else:
-        raise _invalid(f"{type(item).__name__} is no image: give a path, bytes, a Pillow image or an array")
+        raise _invalid(f"{type(item).__name__} is not an image: pass a path, bytes, a Pillow image or an array")
     return Prepared(data, len(data))
 
 
@@ -83,12 +123,12 @@ def text(item: Any) -> Prepared:
     """A text: a string, or the path of a file in UTF-8.
 
     Raises:
-        InvalidItem: it is something else, as a missing value in a column, or the file cannot be read.
+        InvalidItemError: it is something else, as a missing value in a column, or the file cannot be read.
     """
     if isinstance(item, str):
         return Prepared(item, 4 * len(item))
     if not isinstance(item, os.PathLike):
-        raise _invalid(f"{type(item).__name__} is no text: give a string, or a Path of a file")
+        raise _invalid(f"{type(item).__name__} is not a text: pass a string, or the Path of a file")
     path = Path(item)
     try:
         content = path.read_text("utf-8")
@@ -101,10 +141,10 @@ def row(item: Any) -> Prepared:
     """A row: a mapping, or a row of a frame, from columns to values; None, NaN and NaT are missing values.
 
     Raises:
-        InvalidItem: a value is neither a number, a text, a date nor missing.
+        InvalidItemError: a value is neither a number, a text, a date nor missing.
     """
     if not isinstance(item, Mapping) and not hasattr(item, "items"):
-        raise _invalid(f"{type(item).__name__} is no row: give a mapping from the columns to their values")
+        raise _invalid(f"{type(item).__name__} is not a row: pass a mapping from columns to values")
     cells = {str(column): _cell(value, column) for column, value in item.items()}
     return Prepared(cells, sum(len(column) + 24 for column in cells))
 
@@ -113,13 +153,13 @@ def latents(item: Any) -> Prepared:
     """Latents: numbers, or an `Encoding`.
 
     Raises:
-        InvalidItem: they are something else.
+        InvalidItemError: they are something else.
     """
     values = getattr(item, "latents", item)
     try:
         numbers = [float(value) for value in values]
     except (TypeError, ValueError) as error:
-        raise _invalid(f"the latents are no list of numbers ({error})") from error
+        raise _invalid(f"the latents are not a list of numbers ({error})") from error
     return Prepared(numbers, 24 * len(numbers))
 
 
@@ -163,12 +203,12 @@ def _is_from(item: Any, package: str) -> bool:
     return any(kind.__module__.partition(".")[0] == package for kind in type(item).__mro__)
 
 
-def _unreadable(path: Path, error: Exception) -> InvalidItem:
+def _unreadable(path: Path, error: Exception) -> InvalidItemError:
     return _invalid(f"the file cannot be read ({getattr(error, 'strerror', None) or error})", str(path))
 
 
-def _invalid(message: str, name: str | None = None) -> InvalidItem:
-    error = InvalidItem(message)
+def _invalid(message: str, name: str | None = None) -> InvalidItemError:
+    error = InvalidItemError(message)
     error.name = name
     return error
 
@@ -178,12 +218,12 @@ def _png_of_array(item: Any) -> bytes:
 
     array = np.asarray(item)
     if array.dtype != np.uint8:
-        raise _invalid(f"an array of {array.dtype} is no image: give uint8, from 0 to 255")
+        raise _invalid(f"an array of {array.dtype} is not an image: pass uint8, from 0 to 255")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.ndim != 2 and (array.ndim != 3 or array.shape[2] not in (3, 4)):
         raise _invalid(
-            f"an array of shape {array.shape} is no image: give (height, width) or (height, width, 1, 3 or 4), and "
+            f"an array of shape {array.shape} is not an image: pass (height, width) or (height, width, 1, 3 or 4), and "
             "(images, height, width, channels) for several"
         )
     try:

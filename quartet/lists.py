@@ -2,10 +2,11 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
+from contextlib import aclosing
 from typing import Any, Generic, Literal, TypeVar
 
-from quartet.errors import BodyTooLarge, InvalidItem, Problem, QuartetError
+from quartet.errors import BodyTooLargeError, InvalidItemError, ProblemError, QuartetError
 from quartet.inputs import Prepare, Prepared
 
 T = TypeVar("T")
@@ -15,19 +16,19 @@ _MOST_BYTES = 8_000_000
 # Seconds that a list takes before a progress bar appears unasked.
 _DELAY = 1.0
 
-_Chunk = list[tuple[int, Prepared]]
+_Chunk = list[tuple[int, Prepared | QuartetError]]
 
 
 class Carrier(Generic[T]):
     """Carries the items of a call.
 
     Args:
-        prepare: makes an item ready; raises `InvalidItem`.
-        ask: sends some items in a request, and gives an answer for each.
+        prepare: makes an item ready; raises `InvalidItemError`.
+        ask: sends some items in a request, and returns an answer for each.
         most: how many items a request may hold.
-        concurrency: how many requests are under way at a time.
-        errors: what becomes of an item that fails: `raise` ends the call, `return` puts the error in its place.
-        progress: whether a bar is shown; None where somebody is watching and it takes longer.
+        concurrency: the most requests at a time.
+        errors: `raise` ends the call at an item that fails; `return` puts the error in the position of its answer.
+        progress: whether a bar is shown; None for one that appears after a second on a terminal or in a notebook.
     """
 
     def __init__(
@@ -48,92 +49,127 @@ class Carrier(Generic[T]):
         self._concurrency = concurrency
         self._raises = errors == "raise"
         self._progress = progress
-        self._answers: dict[int, T | QuartetError] = {}
-        self._bar: Any = None
 
-    async def carry(self, items: Iterable[Any], total: int | None) -> list[Any]:
-        """The answers for all items, in order.
+    async def carry(self, items: Iterable[Any], total: int | None) -> list[T | QuartetError]:
+        """The answers for all items, in order; see `stream`."""
+        answers: list[T | QuartetError] = []
+        try:
+            async with aclosing(self.stream(items, total)) as stream:
+                async for answer in stream:
+                    answers.append(answer)  # noqa: PERF401 - kept if an item fails
+        except QuartetError as error:
+            error.results = answers or None
+            raise
+        return answers
+
+    async def stream(self, items: Iterable[Any], total: int | None) -> AsyncGenerator[T | QuartetError, None]:
+        """Yields the answers in the order of the items.
+
+        Items are taken and prepared in a thread, and at most two requests for each of `concurrency` are ahead of the
+        answer that is yielded.
 
         Args:
-            items: taken and prepared as they are needed, in a thread.
+            items: of any number.
             total: how many there are, if that is known.
 
         Raises:
-            QuartetError: an item failed, or the whole call; `results` has what was answered before.
+            QuartetError: an item failed, or the whole call.
         """
-        chunks, turn = self._chunks(items), asyncio.Lock()
+        requests: asyncio.Queue[asyncio.Future[list[T | QuartetError] | None]] = asyncio.Queue(2 * self._concurrency)
+        slots = asyncio.Semaphore(self._concurrency)
+        started: set[asyncio.Future[Any]] = set()
 
-        async def work() -> None:
+        async def settle(chunk: _Chunk) -> list[T | QuartetError]:
+            async with slots:
+                return await self._settle(chunk)
+
+        async def send() -> None:
+            chunks = self._chunks(items)
             while True:
-                async with turn:
+                chunk: _Chunk | None = None
+                end = asyncio.get_running_loop().create_future()
+                try:
                     chunk = await asyncio.to_thread(next, chunks, None)
-                if chunk is None:
+                    end.set_result(None)
+                except Exception as error:
+                    end.set_exception(error)
+                request = asyncio.create_task(settle(chunk)) if chunk else end
+                started.add(request)
+                await requests.put(request)
+                if not chunk:
                     return
-                await self._settle(chunk)
 
-        self._bar = progress_bar(self._progress, total, "items")
+        bar = progress_bar(self._progress, total, "items")
+        sender = asyncio.create_task(send())
         try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self._concurrency):
-                    group.create_task(work())
-        except BaseExceptionGroup as failures:
-            failure = failures.exceptions[0]
-            if isinstance(failure, QuartetError) and self._answers:
-                failure.results = [self._answers.get(position) for position in range(max(self._answers) + 1)]
-            raise failure from failure.__cause__
+            while True:
+                request = await requests.get()
+                answers = await request
+                started.discard(request)
+                if answers is None:
+                    return
+                for answer in answers:
+                    yield answer
+                    bar.update(1)
         finally:
-            self._bar.close()
-        return [self._answers[position] for position in range(len(self._answers))]
+            for task in (sender, *started):
+                task.cancel()
+            await asyncio.gather(sender, *started, return_exceptions=True)
+            bar.close()
 
     def _chunks(self, items: Iterable[Any]) -> Generator[_Chunk, None, None]:
-        """The items, prepared, in groups that fit into a request."""
+        """The items, prepared, in groups that fit into a request; an invalid item is an error."""
         chunk: _Chunk = []
         size = 0
         for position, item in enumerate(items):
             try:
                 prepared = self._prepare(item)
-            except InvalidItem as error:
-                self._fail(position, error, error.name)
-                continue
-            if chunk and (len(chunk) == self._most or size + prepared.size > _MOST_BYTES):
+                entry: Prepared | QuartetError = prepared
+                needed = prepared.size
+            except InvalidItemError as error:
+                error.index = position
+                if self._raises:
+                    if chunk:
+                        yield chunk
+                    raise
+                entry, needed = error, 0
+            if chunk and (len(chunk) == self._most or size + needed > _MOST_BYTES):
                 yield chunk
                 chunk, size = [], 0
-            chunk.append((position, prepared))
-            size += prepared.size
+            chunk.append((position, entry))
+            size += needed
         if chunk:
             yield chunk
 
-    async def _settle(self, chunk: _Chunk) -> None:
-        """Gets an answer for each item; one that the server refuses is taken out, and the others are sent again."""
-        while chunk:
-            try:
-                answers = await self._ask([item for _, item in chunk])
-            except Problem as problem:
-                if problem.index is not None and problem.index < len(chunk):
-                    position, item = chunk.pop(problem.index)
-                    self._fail(position, problem, item.label)
-                elif isinstance(problem, BodyTooLarge) and len(chunk) > 1:
-                    half = len(chunk) // 2
-                    await self._settle(chunk[:half])
-                    chunk = chunk[half:]
-                elif isinstance(problem, BodyTooLarge):
-                    ((position, item),) = chunk
-                    self._fail(position, problem, item.label)
-                    return
-                else:
-                    raise
-            else:
-                for (position, _), answer in zip(chunk, answers, strict=True):
-                    self._answers[position] = answer
-                self._bar.update(len(chunk))
-                return
+    async def _settle(self, chunk: _Chunk) -> list[T | QuartetError]:
+        """The answer for each item; one that the server refuses is taken out, and the others are sent again."""
+        outcomes: dict[int, T | QuartetError] = {
+            position: item for position, item in chunk if isinstance(item, QuartetError)
+        }
+        await self._send([(position, item) for position, item in chunk if isinstance(item, Prepared)], outcomes)
+        return [outcomes[position] for position, _ in chunk]
 
-    def _fail(self, position: int, error: QuartetError, name: str | None) -> None:
-        error.index, error.name = position, name
-        if self._raises:
-            raise error
-        self._answers[position] = error
-        self._bar.update(1)
+    async def _send(self, items: list[tuple[int, Prepared]], outcomes: dict[int, T | QuartetError]) -> None:
+        while items:
+            try:
+                answers = await self._ask([item for _, item in items])
+            except ProblemError as problem:
+                if isinstance(problem, BodyTooLargeError) and problem.index is None and len(items) > 1:
+                    half = len(items) // 2
+                    await self._send(items[:half], outcomes)
+                    items = items[half:]
+                    continue
+                index = 0 if isinstance(problem, BodyTooLargeError) and len(items) == 1 else problem.index
+                if index is None or index >= len(items):
+                    raise
+                position, item = items.pop(index)
+                problem.index, problem.name = position, item.label
+                if self._raises:
+                    raise
+                outcomes[position] = problem
+            else:
+                outcomes.update(zip((position for position, _ in items), answers, strict=True))
+                return
 
 
 def progress_bar(wanted: bool | None, total: int | None, unit: str, **options: Any) -> Any:

@@ -24,6 +24,7 @@ class ModelOptions(TypedDict, total=False):
 
     model: str | None
     progress: bool | None
+    timeout: float | None
 
 
 class PredictOptions(ModelOptions, total=False):
@@ -65,3 +66,13 @@ class RowOptions(ModelOptions, total=False):
     top_k: int | None
     strict: bool | None
     level: float | None
+
+
+class GenerateOptions(TypedDict, total=False):
+    """The options of `generate`."""
+
+    label: str | int | None
+    seed: int | None
+    temperature: float | None
+    model: str | None
+    timeout: float | None

@@ -1,9 +1,10 @@
-"""The answers for a list of items."""
+"""The answers for a list of items: all at once, or as they arrive."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from quartet import display
+from quartet.background import run
 from quartet.errors import QuartetError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class Results(list[T]):
         answers: for each item.
         index: of the pandas object that the items came from, which `to_pandas` repeats.
 
-    With `errors="return"` the place of an item that failed holds its error.
+    With `errors="return"` an item that failed has its error as the answer.
     """
 
     def __init__(self, answers: Iterable[T] = (), index: Any = None) -> None:
@@ -54,6 +55,59 @@ class Results(list[T]):
 
     def _repr_html_(self) -> str:
         return display.table(self.rows(_SHOWN), len(self))
+
+
+class Stream(Generic[T], AsyncIterator[T], Iterator[T]):
+    """The answers for the items of a long list, in order, as they arrive.
+
+    A stream of an `AsyncClient` is iterated with `async for`, one of a `Client` with `for`. A stream that is not read
+    to its end is closed by `aclose` or `close`, by the end of a `with` block, or when it is garbage-collected.
+    """
+
+    def __init__(self, answers: AsyncGenerator[T, None]) -> None:
+        self._answers = answers
+        self._blocking = False
+
+    def block(self) -> Self:
+        """The stream, to be iterated with `for`."""
+        self._blocking = True
+        return self
+
+    async def __anext__(self) -> T:
+        if self._blocking:
+            raise TypeError("the stream of a Client is iterated with `for`")
+        return await anext(self._answers)
+
+    async def aclose(self) -> None:
+        """Ends the requests."""
+        await self._answers.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __next__(self) -> T:
+        if not self._blocking:
+            raise TypeError("the stream of an AsyncClient is iterated with `async for`")
+        try:
+            return run(self._next())
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    async def _next(self) -> T:
+        return await anext(self._answers)
+
+    def close(self) -> None:
+        """Ends the requests."""
+        run(self.aclose())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _rows(answer: Any) -> list[dict[str, Any]]:

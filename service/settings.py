@@ -16,7 +16,7 @@ PREFIX = "QUARTET_"
 # As a browser states it: without a path, not even a slash.
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s*]+)$")]
 # Variables of the client and of commands that talk to a server.
-_OF_CLIENTS = {f"{PREFIX}API_KEY", f"{PREFIX}SERVER"}
+_OF_CLIENTS = {f"{PREFIX}API_KEY", f"{PREFIX}URL", f"{PREFIX}SERVER"}
 
 
 class InvalidSettings(Exception):
@@ -117,9 +117,10 @@ def read_settings(**overrides: Any) -> Settings:
                 "enableServiceLinks: false into the pod's spec, or call the Service otherwise."
             )
         if variable.upper().startswith(PREFIX) and variable.upper() not in known.keys() | _OF_CLIENTS:
-            near = difflib.get_close_matches(variable.upper(), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
-            raise InvalidSettings(f"{variable} is no setting: {hint}")
+            names = {name.removeprefix(PREFIX).casefold(): name for name in known}
+            near = difflib.get_close_matches(variable[len(PREFIX) :].casefold(), names, n=1, cutoff=0.75)
+            hint = f"did you mean {names[near[0]]}?" if near else f"there are {', '.join(known)}."
+            raise InvalidSettings(f"{variable} is not a setting: {hint}")
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:

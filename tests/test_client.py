@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import itertools
 import multiprocessing
 import signal
 import threading
@@ -33,14 +34,14 @@ def test_a_long_list_is_answered_in_order_and_bad_items_alone(client: quartet.Cl
     mixed = [*images[:40], b"junk", *images[40:], SMEAR, b""]
     answers = client.predict(mixed, top_k=10, errors="return")
     assert {index: type(error) for index, error in answers.errors.items()} == {
-        40: quartet.UndecodableImage,
-        72: quartet.UndecodableImage,
+        40: quartet.UndecodableImageError,
+        72: quartet.UndecodableImageError,
     }
     for index in (0, 39, 41, 70):
         alone = client.predict(mixed[index], top_k=10)
         assert alone.label == answers[index].label
         assert alone.probability == pytest.approx(answers[index].probability, abs=1e-4)
-    with pytest.raises(quartet.UndecodableImage) as raised:
+    with pytest.raises(quartet.UndecodableImageError) as raised:
         client.predict(mixed)
     assert raised.value.index in (40, 72)
     assert raised.value.request_id
@@ -61,11 +62,50 @@ def test_a_seed_gives_the_same_images_in_memory_and_in_a_file(client: quartet.Cl
         assert [archive.read(name) for name in archive.namelist()[:12]] == [each.png for each in generation.images]
     sheet = client.generate_to(tmp_path / "sevens.png", 4)
     assert PIL.Image.open(io.BytesIO(sheet._repr_png_())).size == (59, 59)
-    with pytest.raises(quartet.InvalidRequest):
+    with pytest.raises(quartet.InvalidRequestError):
         client.generate_to(tmp_path / "none.npz", 4, label="cat")
     with pytest.raises(ValueError, match=r"\.png, \.zip, \.npz"):
         client.generate_to(tmp_path / "sevens.gif")
     assert {path.name for path in tmp_path.iterdir()} == {"sevens.zip", "sevens.png"}
+
+
+def test_a_label_may_be_its_index(client: quartet.Client):
+    assert client.generate(2, label=7, seed=1).images == client.generate(2, label="7", seed=1).images
+
+
+def test_generated_images_arrive_one_by_one(client: quartet.Client):
+    whole = client.generate(200, seed=3)
+    with client.generate(200, seed=3, stream=True) as images:
+        assert next(images) == whole.images[0]
+        assert tuple(images) == whole.images[1:]
+    stream = client.generate(10_000, stream=True)
+    next(stream)
+    del stream
+    assert client.predict(CAT).label == "cat"
+
+
+def test_a_list_without_an_end_is_answered_as_it_arrives(client: quartet.Client):
+    endless = itertools.cycle([CAT, b"junk"])
+    with client.predict(endless, stream=True, errors="return") as answers:
+        first = [next(answers) for _ in range(100)]
+    assert {type(each) for each in first[::2]} == {quartet.Prediction}
+    assert {type(each) for each in first[1::2]} == {quartet.UndecodableImageError}
+    assert first[99].index == 99
+    with pytest.raises(StopIteration):
+        next(answers)
+
+
+async def test_an_asynchronous_stream(everything: Server):
+    async with quartet.AsyncClient(everything.url) as client:
+        texts = (f"Coffee prices rose by {number}." for number in range(2000))
+        labels = [answer.label async for answer in await client.classify_text(texts, stream=True)]
+        assert len(labels) == 2000
+        stream = await client.predict([CAT], stream=True)
+        with pytest.raises(TypeError, match="async for"):
+            next(stream)
+        await stream.aclose()
+        with pytest.raises(TypeError, match="several"):
+            await client.predict(CAT, stream=True)
 
 
 def test_encoding_and_decoding_is_reconstructing(client: quartet.Client):
@@ -87,7 +127,7 @@ def test_models(client: quartet.Client):
     assert {"classifier", "detector", "topics"} <= {model.name for model in models}
     assert client.model("detector").manifest["labels"] == ["RBC", "WBC", "Platelets"]
     assert "accuracy" in models.to_pandas().columns
-    with pytest.raises(quartet.UnknownModel, match="'none'"):
+    with pytest.raises(quartet.UnknownModelError, match="'none'"):
         client.model("none")
 
 

@@ -26,6 +26,7 @@ FOLDERS = {
 }
 # Modules and folders that need a further extra.
 EXTRAS = {
+    "quartet/completion.py": "server",
     "quartet/offline/": "server",
     "quartet/offline/scoring/parquet.py": "score",
     "quartet/offline/scoring/sources.py": "score",

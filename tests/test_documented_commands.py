@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from quartet import keys
+from quartet import completion, keys
 from quartet.command_line import COMMANDS
 from quartet.offline import command_line as offline
 from quartet.remote import command_line as remote
@@ -99,6 +99,8 @@ def accept(words: list[str]) -> None:
             remote.make_parser("").parse_args([verb, *rest])
         case ["quartet", "keys", *_]:
             keys.make_parser("").parse_args(words[1:])
+        case ["quartet", "completion", *rest]:
+            completion.make_parser("").parse_args(rest)
         case ["quartet", *rest]:
             offline.make_parser("").parse_args(rest)
         case ["python", "-m", module, *rest]:

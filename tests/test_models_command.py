@@ -37,7 +37,7 @@ def running(models: Path) -> Iterator[Server]:
 @pytest.fixture
 def say(running: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
     """Runs a verb on the classifier, and gives the lines that it prints."""
-    monkeypatch.setenv("QUARTET_SERVER", running.url)
+    monkeypatch.setenv("QUARTET_URL", running.url)
 
     def run(verb: str, *arguments: str, code: int = 0) -> list[str]:
         assert main(["models", verb, "classifier", *arguments]) == code

@@ -114,3 +114,15 @@ with Client(sys.argv[1]) as client:
 """
     ended = run(python, "-c", program, server.url, str(ROOT / "examples" / "cat.jpg"), folder=tmp_path)
     assert (ended.stdout, ended.stderr) == ("cat\n", "")
+
+
+def test_commands_that_ask_a_server_need_nothing_else(python: Path, server: Server, tmp_path: Path):
+    command = ("-m", "quartet.command_line")
+    cat = str(ROOT / "examples" / "cat.jpg")
+    predict = run(
+        python, *command, "predict", "classifier", cat, "--server", server.url, "--format", "csv", folder=tmp_path
+    )
+    assert (predict.returncode, predict.stderr) == (0, "")
+    assert predict.stdout.splitlines()[1].startswith(f"{cat},cat,")
+    models = run(python, *command, "models", "--server", server.url, "--json", folder=tmp_path)
+    assert (models.returncode, models.stderr) == (0, "")

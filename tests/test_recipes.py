@@ -16,7 +16,7 @@ def test_the_recipes_print_what_the_page_says(everything: Server, tmp_path: Path
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    assert len(BLOCKS) == 10
+    assert len(BLOCKS) == 11
     for block in BLOCKS:
         program = block.replace("http://127.0.0.1:8000", everything.url)
         printed = io.StringIO()

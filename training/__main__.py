@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from quartet.console import as_typed
+from quartet.console import MISUSED, as_typed, fail
 from quartet.extras import needs
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
 
     Returns:
         0; 1 if the data or a setting cannot be used (one line says why), if the user does not want to go on, or if
-        anything fails after the training (a line says where its weights are); 130 after Ctrl-C, which evaluates and
-        publishes nothing. A mistake on the command line exits with 2.
+        anything fails after the training (a line says where its weights are); 2 for an unknown model; 130 after Ctrl-C,
+        which evaluates and publishes nothing. A mistake on the command line exits with 2.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     # The threads of PyTorch sleep while they wait for the slowest of them. By default they spin, which takes the CPU
@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
         from training.engine.memory import keep_freed_memory
         from training.engine.processes import end_processes, is_main_process
         from training.export.graph import ExportMismatch
+        from training.published_options import UnknownVersion
         from training.run import Declined
         from training.train import Unfinished
     run = getattr(options, "run", None)
@@ -73,6 +74,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
             _run(name, options, console, again)
     except Declined:
         return _fail("nothing was trained.")
+    except UnknownVersion as error:
+        return fail(MISUSED, str(error))
     except NotPublished as error:
         print(error, file=sys.stderr)
         return 1

@@ -13,6 +13,10 @@ Method = Literal["int8", "float16"]
 METHODS: tuple[Method, ...] = ("int8", "float16")
 
 
+class UnknownVersion(Exception):
+    """There is no such model, or no such version of it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _ModelOptions:
     """What every command on a published model has.

@@ -8,7 +8,7 @@ from quartet.answers.autoencoder import (
     Reconstruction,
     SavedGeneration,
 )
-from quartet.answers.base import Answer, ImageAnswer, Picture, ServedBy
+from quartet.answers.base import Answer, ImageAnswer, Picture, RatedAnswer, ServedBy
 from quartet.answers.classification import Label, Labelled, Prediction
 from quartet.answers.detection import Box, Detections, Threshold
 from quartet.answers.models import Model
@@ -29,6 +29,7 @@ __all__ = [
     "Model",
     "Picture",
     "Prediction",
+    "RatedAnswer",
     "Reconstruction",
     "RowPrediction",
     "SavedGeneration",

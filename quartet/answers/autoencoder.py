@@ -5,27 +5,35 @@ from pathlib import Path
 from typing import Any, Self
 
 from quartet import display
-from quartet.answers.base import Answer, Document, ImageAnswer, Picture, ServedBy, load, png_of
+from quartet.answers.base import (
+    Answer,
+    Document,
+    ImageAnswer,
+    Picture,
+    RatedAnswer,
+    ServedBy,
+    load,
+    png_of,
+    typicality_of,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoding(ImageAnswer):
+class Encoding(ImageAnswer, RatedAnswer):
     """The latents of an image.
 
     Attributes:
         latents: a short vector.
         inverted: whether light and dark were inverted before.
-        unfamiliar: as of `Labelled`.
     """
 
     latents: tuple[float, ...]
     inverted: bool
-    unfamiliar: float | None = None
 
     @classmethod
     def read(cls, document: Document, served_by: ServedBy, **more: Any) -> Self:
         """From one result."""
-        rest = {"inverted": document["inverted"], "unfamiliar": document.get("unfamiliar")}
+        rest = {"inverted": document["inverted"], "typicality": typicality_of(document)}
         return cls(served_by=served_by, latents=tuple(document["latents"]), **rest, **more)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -50,24 +58,22 @@ class DecodedImage(Picture, Answer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reconstruction(Picture, ImageAnswer):
+class Reconstruction(Picture, ImageAnswer, RatedAnswer):
     """An image that went through the bottleneck of an autoencoder and back.
 
     Attributes:
         error: mean squared error, of pixels from 0 to 1.
         inverted: whether light and dark were inverted before.
-        unfamiliar: as of `Labelled`.
     """
 
     error: float
     inverted: bool
-    unfamiliar: float | None = None
 
     @classmethod
     def read(cls, document: Document, served_by: ServedBy, **more: Any) -> Self:
         """From one result."""
-        rest: dict[str, Any] = {name: document.get(name) for name in ("error", "inverted", "unfamiliar")}
-        return cls(served_by=served_by, png=png_of(document), **rest, **more)
+        rest: dict[str, Any] = {name: document.get(name) for name in ("error", "inverted")}
+        return cls(served_by=served_by, png=png_of(document), typicality=typicality_of(document), **rest, **more)
 
     def rows(self) -> list[dict[str, Any]]:
         return [{"name": self.name, "error": self.error, "inverted": self.inverted, "model": self._model()}]
@@ -79,7 +85,7 @@ class Reconstruction(Picture, ImageAnswer):
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedImage(Picture):
-    """An image that has never been seen before, the class that it was drawn from, and the class's index."""
+    """A generated image, the class that it was drawn from, and the index of the class."""
 
     label: str
     index: int

@@ -1,7 +1,8 @@
-"""What all answers have in common; fields that a newer server adds are left out."""
+"""What all answers have in common; fields that a newer server adds are ignored."""
 
 import base64
 import io
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -24,7 +25,7 @@ class ServedBy:
         model: its name.
         version: of the model.
         device: where it ran.
-        variant: which of the version's graphs, where the server says so.
+        variant: which of the version's graphs, if the server states it.
         request_id: as in the server's log.
         timing: milliseconds of decode, queue and inference, for the whole request.
     """
@@ -61,6 +62,24 @@ class Answer(ABC):
 
     def _model(self) -> str:
         return f"{self.served_by.model}/{self.served_by.version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatedAnswer(Answer):
+    """The answer of a model that states how typical its input is.
+
+    Attributes:
+        typicality: a p-value, small for an input that is unlike the training data: the share of typical inputs that
+            are at least as unlike it. None if the model has none.
+    """
+
+    typicality: float | None = None
+
+    @property
+    def unfamiliar(self) -> float | None:
+        """The former name of `typicality`."""
+        warnings.warn("unfamiliar is now called typicality", DeprecationWarning, stacklevel=2)
+        return self.typicality
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +123,12 @@ def known(kind: Any, document: Document, *but: str) -> dict[str, Any]:
     """The entries of a document that are fields of a dataclass."""
     names = {each.name for each in fields(kind)}.difference(but)
     return {name: value for name, value in document.items() if name in names}
+
+
+def typicality_of(document: Document) -> float | None:
+    """The `typicality` of a result; older servers call it `unfamiliar`."""
+    value: float | None = document.get("typicality", document.get("unfamiliar"))
+    return value
 
 
 def png_of(document: Document) -> bytes:

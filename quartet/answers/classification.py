@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from quartet import display
-from quartet.answers.base import Answer, Document, ImageAnswer, ServedBy, known, load
+from quartet.answers.base import Document, ImageAnswer, RatedAnswer, ServedBy, known, load, typicality_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,32 +18,29 @@ class Label:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labelled(Answer):
+class Labelled(RatedAnswer):
     """An answer that is a choice of labels.
 
     Attributes:
-        labels: the likeliest first; none with `strict` for what is unlike the training data.
-        label_set: with `coverage`, labels that together cover the truth so often.
-        unfamiliar: the share of inputs like the training data that are at least as unlike it (a p-value); None where
-            the model does not tell.
+        labels: the most likely first; with `strict`, none for an item that is unlike the training data.
+        label_set: with `coverage`, a set of labels that contains the true one with this probability.
     """
 
     labels: tuple[Label, ...]
     label_set: tuple[str, ...] | None = None
-    unfamiliar: float | None = None
 
     @property
     def label(self) -> str | None:
-        """The likeliest label; None if there is none."""
+        """The most likely label; None if there is none."""
         return self.labels[0].label if self.labels else None
 
     @property
     def probability(self) -> float | None:
-        """Of the likeliest label; None likewise."""
+        """Of the most likely label; None if there is none."""
         return self.labels[0].probability if self.labels else None
 
     def _row(self) -> dict[str, Any]:
-        more = {"label_set": self.label_set, "unfamiliar": self.unfamiliar}
+        more = {"label_set": self.label_set, "typicality": self.typicality}
         row: dict[str, Any] = {"label": self.label, "probability": self.probability}
         return row | {name: value for name, value in more.items() if value is not None}
 
@@ -71,10 +68,10 @@ class Prediction(Labelled, ImageAnswer):
 
 
 def labels_of(document: Document) -> dict[str, Any]:
-    """The `labels` of a result, and where there are any its `label_set` and `unfamiliar`."""
+    """The `labels` of a result, its `typicality`, and its `label_set` if there is one."""
     chosen: Sequence[str] | None = document.get("label_set")
     return {
         "labels": tuple(Label(**known(Label, label)) for label in document["labels"]),
         **({} if chosen is None else {"label_set": tuple(chosen)}),
-        "unfamiliar": document.get("unfamiliar"),
+        "typicality": typicality_of(document),
     }

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from quartet import display
-from quartet.answers.base import Document, ImageAnswer, ServedBy, known, load
+from quartet.answers.base import Document, ImageAnswer, RatedAnswer, ServedBy, known, load, typicality_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,16 +31,15 @@ class Threshold:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Detections(ImageAnswer):
-    """The objects of an image, the surest first.
+class Detections(ImageAnswer, RatedAnswer):
+    """The objects of an image, the highest score first.
 
     Attributes:
-        boxes: of the objects; none with `strict` for an image that is unlike the training data.
+        boxes: of the objects; with `strict`, none in an image that is unlike the training data.
         counts: objects of each label.
         width: of the image, in pixels after EXIF rotation.
-        height: likewise.
-        threshold: from which an object counts.
-        unfamiliar: as of `Labelled`.
+        height: in pixels after EXIF rotation.
+        threshold: the lowest score of an object.
     """
 
     boxes: tuple[Box, ...]
@@ -48,7 +47,6 @@ class Detections(ImageAnswer):
     width: int
     height: int
     threshold: Threshold
-    unfamiliar: float | None = None
 
     @classmethod
     def read(cls, document: Document, served_by: ServedBy, **more: Any) -> Self:
@@ -56,7 +54,7 @@ class Detections(ImageAnswer):
         boxes = tuple(Box(**known(Box, box)) for box in document["boxes"])
         threshold = Threshold(**known(Threshold, document["threshold"]))
         rest = {name: document[name] for name in ("counts", "width", "height")}
-        rest["unfamiliar"] = document.get("unfamiliar")
+        rest["typicality"] = typicality_of(document)
         return cls(served_by=served_by, boxes=boxes, threshold=threshold, **rest, **more)
 
     def rows(self) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The models that are served."""
+"""The served models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,17 +10,18 @@ from quartet.answers.base import Document, known
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A model that is served.
+    """A served model.
 
     Attributes:
-        name: by which it is asked.
+        name: of the model.
         version: that answers.
-        task: what it is for.
-        description: in a line.
+        task: such as `classification`.
+        description: one line.
         device: where it runs.
-        metrics: figures on the test split.
-        manifest: all that is known of it; only from `Client.model`.
-        fields: everything that the server says of it.
+        variant: which of the version's graphs answers, if the server states it.
+        metrics: measured on the test split.
+        manifest: of the version; only from `Client.model`.
+        fields: the whole entry of the server.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Model:
     task: str
     description: str
     device: str
+    variant: str | None = None
     metrics: Mapping[str, float]
     manifest: Mapping[str, Any] | None = field(default=None, repr=False)
     fields: Mapping[str, Any] = field(repr=False)
@@ -39,7 +41,7 @@ class Model:
 
     def rows(self) -> list[dict[str, Any]]:
         """The model as a row of a table."""
-        row = {name: getattr(self, name) for name in ("name", "version", "task", "description", "device")}
+        row = {name: getattr(self, name) for name in ("name", "version", "task", "device", "variant", "description")}
         return [{**row, **self.metrics}]
 
     def _repr_html_(self) -> str:

@@ -3,13 +3,16 @@
 import argparse
 import csv
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from quartet.console import fail
+from quartet.completion import complete_models
+from quartet.console import MISUSED, fail
 from quartet.extras import needs
+from quartet.offline.printing import add_format
 from quartet.remote.command_line import VERBS
 from quartet.remote.command_line import main as administer
 
@@ -34,6 +37,10 @@ def main(registry: "Registry | None" = None, arguments: Sequence[str] | None = N
     if given[:1] == ["models"] and given[1:2] and given[1] in VERBS:
         return administer(given, prog)
     options = make_parser(prog).parse_args(given)
+    if _asks_server(options):
+        remote = importlib.import_module(f"quartet.remote.{options.command}")
+        answered: int = remote.run(options)
+        return answered
     with needs("server"):
         from service.settings import InvalidSettings, read_settings
 
@@ -45,9 +52,17 @@ def main(registry: "Registry | None" = None, arguments: Sequence[str] | None = N
     try:
         settings = read_settings(models=options.models)
     except InvalidSettings as error:
-        return fail(2, str(error))
+        return fail(MISUSED, str(error))
     code: int = command.run(registry, settings, options)
     return code
+
+
+def _asks_server(options: argparse.Namespace) -> bool:
+    """Whether a command asks a server: one that is named, or else that of QUARTET_URL, if no folder is named."""
+    if "server" not in options or options.models:
+        return False
+    is_folder = options.command == "predict" and Path(options.model, "manifest.json").is_file()
+    return bool(options.server or (os.environ.get("QUARTET_URL") and not is_folder))
 
 
 def make_parser(prog: str) -> argparse.ArgumentParser:
@@ -61,7 +76,9 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_command(commands: _Commands, name: str, summary: str, more: str = "") -> argparse.ArgumentParser:
+def _add_command(
+    commands: _Commands, name: str, summary: str, more: str = "", server: str = ""
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name,
         help=summary,
@@ -69,7 +86,10 @@ def _add_command(commands: _Commands, name: str, summary: str, more: str = "") -
         epilog="Settings are environment variables, QUARTET_…: `quartet serve --help` lists them.",
     )
     parser.set_defaults(command=name)
-    parser.add_argument("--models", metavar="FOLDER", help="the models: QUARTET_MODELS=FOLDER (default: models)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--models", metavar="FOLDER", help="the models: QUARTET_MODELS=FOLDER (default: models)")
+    if server:
+        where.add_argument("--server", metavar="URL", help=f"{server} this server instead (default: QUARTET_URL)")
     return parser
 
 
@@ -78,32 +98,36 @@ def _add_models(commands: _Commands) -> None:
         commands,
         "models",
         "list the models in a folder, their tasks and test figures",
-        f" With a verb before the names it asks a running server: {', '.join(VERBS)}; `quartet models status --help`.",
+        f" With a verb before the name it administers a running server: {', '.join(VERBS)}. `quartet models VERB "
+        "--help` shows the options of a verb.",
+        server="list the models of",
     )
-    parser.add_argument("names", nargs="*", metavar="MODEL", help="list these models only, with all their versions")
-    parser.add_argument("--json", action="store_true", help="write JSON lines instead of a table")
+    names = parser.add_argument("names", nargs="*", metavar="MODEL", help="list only these, with all their versions")
+    names.completer = lambda **_: [*VERBS, *complete_models()]  # type: ignore[attr-defined]
+    add_format(parser)
 
 
 def _add_predict(commands: _Commands) -> None:
     parser = _add_command(
         commands,
         "predict",
-        "print a model's answers for files, without a server",
-        " The answers are those of the service. For more than a few thousand items use `score`. Exit code 1: an item "
-        "could not be answered.",
+        "print a model's answers for files, without a server or from one",
+        " For more than a few thousand items use `score`. An item that cannot be answered has the reason in the column "
+        "`error`; the exit code is then 1.",
+        server="ask",
     )
-    parser.add_argument(
+    model = parser.add_argument(
         "model", metavar="MODEL", help="NAME, NAME/VERSION, or the folder of a version, such as models/detector/1"
     )
+    model.completer = complete_models  # type: ignore[attr-defined]
     parser.add_argument(
         "files", nargs="+", metavar="FILE", type=Path,
-        help="images, texts (.txt), tables (.csv, .jsonl, .parquet), folders of images or texts, or - for a text from "
-        "standard input",
+        help="images, texts (.txt), tables (.csv, .jsonl, .parquet), folders of images or texts, or - for an image, a "
+        "text or a table from standard input",
     )  # fmt: skip
     _add_operation_options(parser)
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--json", action="store_true", help="write JSON lines instead of a table")
-    how.add_argument(
+    add_format(parser)
+    parser.add_argument(
         "--render", metavar="FOLDER", type=Path, help="write a picture of each answer (boxes, say) into this folder"
     )
 
@@ -116,7 +140,8 @@ def _add_score(commands: _Commands) -> None:
         " Finished parts are kept in OUTPUT.parts: after an interruption the same command resumes. Items that cannot "
         "be scored have the reason in the column `error`.",
     )
-    parser.add_argument("model", metavar="MODEL", help="NAME or NAME/VERSION")
+    model = parser.add_argument("model", metavar="MODEL", help="NAME or NAME/VERSION")
+    model.completer = complete_models  # type: ignore[attr-defined]
     parser.add_argument(
         "input",
         metavar="INPUT",
@@ -161,7 +186,8 @@ def _add_doctor(commands: _Commands) -> None:
         "report what this machine is, what can serve on it and how fast, and what to install or set",
         " Exit code 1: the settings ask for something that cannot serve.",
     )
-    parser.add_argument("names", nargs="*", metavar="MODEL", help="examine these models only")
+    names = parser.add_argument("names", nargs="*", metavar="MODEL", help="examine only these")
+    names.completer = complete_models  # type: ignore[attr-defined]
     parser.add_argument(
         "--seconds", type=_seconds, default=0.5, help="how long to measure each graph (default: %(default)s)"
     )

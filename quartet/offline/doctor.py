@@ -10,12 +10,14 @@ from contextlib import suppress
 import onnxruntime as ort
 
 from quartet import __version__
+from quartet.console import FAILED, MISUSED, did_you_mean, fail
 from quartet.offline.examination import Finding, examine
 from quartet.offline.machine import Cpu, Driver, read_cpu, read_driver, read_memory_mb
 from service.inference.cards import AUTO, REFERENCE
 from service.inference.cuda import cuda_problem
 from service.inference.device import DeviceLost, available_cpus, cpu_quota, cuda_index, cuda_name
 from service.inference.variants import Selection
+from service.inference.versions import versions_in
 from service.settings import Settings
 from service.tasks.registry import Registry
 
@@ -32,8 +34,13 @@ def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> 
 
     Returns:
         0 if the requested device can serve; 1 if it cannot, or if a model, or a variant requested by name, cannot serve
-        on it.
+        on it; 2 for an unknown model.
     """
+    there = sorted(path.name for path in settings.models.glob("*") if path.is_dir() and versions_in(path))
+    if missing := sorted({*options.names} - {*there}):
+        return fail(
+            MISUSED, f"{settings.models} holds no model {missing[0]}{did_you_mean(missing[0], there, 'it holds')}"
+        )
     cpu, driver = read_cpu(), read_driver()
     index = cuda_index(settings.device)
     problem = cuda_problem(index)
@@ -52,7 +59,6 @@ def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> 
         except DeviceLost as error:
             failures.append(str(error))
     failures += find_failures(findings, asked, Selection.parse(settings.variant))
-    failures += [f"there is no model {name}" for name in sorted({*options.names} - {each.model for each in findings})]
     if not findings:
         failures.append(f"there is no model in {settings.models}: set QUARTET_MODELS to a folder that holds some")
     if advice := advise(cpu, driver, problem, settings, findings):
@@ -63,7 +69,7 @@ def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> 
         print(f"error: {failure}", file=sys.stderr)
     if not failures:
         print(f"\n{len({each.model for each in findings})} models can serve on {asked}.")
-    return 1 if failures else 0
+    return FAILED if failures else 0
 
 
 def describe_machine(cpu: Cpu, driver: Driver | None, problem: str | None) -> Iterator[str]:

@@ -1,13 +1,12 @@
 """quartet models: the models in a folder, what each is for and how good it is."""
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from quartet.console import fail
-from quartet.offline.tables import format_table, terminal_width, to_cell
+from quartet.console import FAILED, MISUSED, did_you_mean, fail
+from quartet.offline.printing import Printer
 from service.inference.cards import ManifestBase
 from service.inference.manifest import InvalidModel
 from service.inference.versions import versions_in
@@ -24,30 +23,26 @@ def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> 
     Args:
         registry: the tasks of the models.
         settings: name the folder of the models.
-        options: `names` of the models to list (empty: all), and whether as `json`.
+        options: `names` of the models to list (empty: all), and the `format`.
 
     Returns:
-        0; 1 if there are none, or a version cannot be read.
+        0; 1 if there are none, or a version cannot be read; 2 for an unknown model.
     """
     folder = settings.models
     if not folder.is_dir():
-        return fail(1, f"there is no folder {folder}: name one with --models.")
+        return fail(FAILED, f"there is no folder {folder}: name one with --models.")
     there = sorted(path.name for path in folder.iterdir() if path.is_dir() and versions_in(path))
     if missing := sorted({*options.names} - {*there}):
-        return fail(1, f"{folder} holds no model {', '.join(missing)}; it holds {', '.join(there) or 'none'}.")
+        return fail(MISUSED, f"{folder} holds no model {missing[0]}{did_you_mean(missing[0], there, 'it holds')}")
     if not there:
-        return fail(1, f"{folder} holds no models: `quartet train DATA --publish` puts one there.")
-    rows = [
-        row
-        for name in options.names or there
-        for row in _describe(registry, folder / name, policies_of(settings), all_versions=bool(options.names))
-    ]
-    if options.json:
-        print("\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
-    else:
-        cells = [{name: to_cell(name, value) for name, value in row.items()} for row in rows]
-        print("\n".join(format_table(cells, terminal_width(), below="description")))
-    return 1 if any("problem" in row for row in rows) else 0
+        return fail(FAILED, f"{folder} holds no models: `quartet train DATA --publish` puts one there.")
+    printer, problems = Printer(options.format, below="description"), 0
+    for name in options.names or there:
+        for row in _describe(registry, folder / name, policies_of(settings), all_versions=bool(options.names)):
+            problems += "problem" in row
+            printer.add(row)
+    printer.end()
+    return FAILED if problems else 0
 
 
 def _describe(

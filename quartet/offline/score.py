@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from quartet.console import fail
+from quartet.console import FAILED, MISUSED, fail
 from quartet.extras import needs
 from quartet.offline.scoring.engine import Job
 from quartet.offline.scoring.score import Summary, score
@@ -58,10 +58,10 @@ def run(registry: Registry, settings: Settings, options: argparse.Namespace) -> 
         progress.close()
         return fail(128 + ended.number, "ended before all was scored: the same command resumes from here.")
     except UnusableJob as error:
-        return fail(2, str(error))
+        return fail(MISUSED, str(error))
     except (UnusableInput, NothingToServe, DeviceUnavailable, QuartetError, OSError) as error:
         progress.close()
-        return fail(1, str(error))
+        return fail(FAILED, str(error))
     progress.close()
     done = summary.rows - summary.resumed
     resumed = f", {summary.resumed} of them earlier" if summary.resumed else ""

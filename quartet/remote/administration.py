@@ -15,7 +15,7 @@ class Administration:
     """The versions of one model on a server.
 
     Methods return the documents of the routes; those that change something return the state after it. All of them
-    raise `Problem` for what the server refuses, and `Unreachable` if there is no answer.
+    raise `ProblemError` for what the server refuses, and `UnreachableError` if there is no answer.
 
     Args:
         connection: to the server.

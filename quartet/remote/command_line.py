@@ -3,17 +3,16 @@
 import argparse
 import asyncio
 import json
-import os
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from quartet.console import fail
+from quartet.console import FAILED, INTERRUPTED, MISUSED, fail
+from quartet.offline.printing import add_format
 from quartet.remote.steps import parse_share, parse_steps
 
 if TYPE_CHECKING:
     from quartet.remote.administration import Administration
 
-SERVER = "http://127.0.0.1:8000"
 VERBS = {
     "status": "show the versions of a model: which are loaded, the default, aliases and shares",
     "load": "load a version, which then answers by its number",
@@ -27,8 +26,6 @@ VERBS = {
     "audit": "show who changed the serving policy, and when",
 }
 _AFTER = 1000
-# A server that restarts goes on with the decision.
-_PATIENCE = 60.0
 _Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -40,24 +37,26 @@ def main(arguments: Sequence[str], prog: str = "quartet") -> int:
         prog: the program's name in help and usage messages.
 
     Returns:
-        0; 1 if the server refuses, does not answer, or has not promoted the version; 130 if the user stops waiting.
+        0; 1 if the server refuses, does not answer, or has not promoted the version; 2 for an unknown model; 130 if the
+        user stops waiting.
     """
     parser = make_parser(prog)
     options = parser.parse_args(arguments[1:])
     if problem := _problem(options):
         parser.error(problem)
     # The client takes its time to import; help and mistakes do not wait for it.
-    from quartet.errors import Problem, QuartetError
+    from quartet.errors import QuartetError, UnknownModelError
+    from quartet.remote.server import explain
 
     try:
         return asyncio.run(_run(options))
-    except Problem as error:
-        hint = "" if os.environ.get("QUARTET_API_KEY") or error.status != 401 else " Set QUARTET_API_KEY."
-        return fail(1, " ".join(f"{error}{hint}".split()))
+    except UnknownModelError as error:
+        return fail(MISUSED, explain(error))
     except QuartetError as error:
-        return fail(1, " ".join(str(error).split()))
+        return fail(FAILED, explain(error))
     except KeyboardInterrupt:
-        return fail(130, f"stopped; what the server is doing goes on: quartet models status {options.name}")
+        again = f"quartet models status {options.name}"
+        return fail(INTERRUPTED, f"stopped; what the server is doing goes on: {again}")
 
 
 def make_parser(prog: str) -> argparse.ArgumentParser:
@@ -110,8 +109,10 @@ def _add_verb(verbs: _Verbs, verb: str) -> argparse.ArgumentParser:
         epilog="The key of a server that asks for one is QUARTET_API_KEY.",
     )
     parser.add_argument("name", metavar="NAME", help="of the model")
-    parser.add_argument("--server", metavar="URL", help=f"QUARTET_SERVER=URL (default: {SERVER})")
-    parser.add_argument("--json", action="store_true", help="print the document of the server instead of a table")
+    parser.add_argument(
+        "--server", metavar="URL", help="of the server (default: QUARTET_URL, or port 8000 of this machine)"
+    )
+    add_format(parser, ("table", "json"))
     return parser
 
 
@@ -142,28 +143,12 @@ def _problem(options: argparse.Namespace) -> str | None:
 
 
 async def _run(options: argparse.Namespace) -> int:
-    from quartet.http import Connection
     from quartet.remote.administration import Administration
+    from quartet.remote.server import connect
 
-    key = os.environ.get("QUARTET_API_KEY")
-
-    def connect(retry_for: float) -> Connection:
-        return Connection(
-            options.server or os.environ.get("QUARTET_SERVER") or SERVER,
-            timeout=60.0,
-            retry_for=retry_for,
-            concurrency=1,
-            headers={"Authorization": f"Bearer {key}"} if key else None,
-            transport=None,
-        )
-
-    # A rollback that is sent twice would return to where it began.
-    once, patient = connect(0), connect(_PATIENCE)
-    try:
+    # A rollback that is sent twice would return to where it began; a server that restarts goes on with the decision.
+    async with connect(options.server, retry_for=0) as once, connect(options.server) as patient:
         return await _do(options, Administration(once, options.name), Administration(patient, options.name))
-    finally:
-        await once.close()
-        await patient.close()
 
 
 async def _do(options: argparse.Namespace, model: "Administration", patient: "Administration") -> int:
@@ -188,7 +173,7 @@ async def _do(options: argparse.Namespace, model: "Administration", patient: "Ad
     version = words.number_of(state, options.version or trial["version"])
     state, undecided = await wait(patient, state, version)
     _print(options, state, [*words.describe_state(state), words.describe_outcome(state, version, undecided)])
-    return 0 if state["default"] == version else 1
+    return 0 if state["default"] == version else FAILED
 
 
 def _change(options: argparse.Namespace, model: "Administration") -> Callable[[], Coroutine[Any, Any, Any]] | None:
@@ -232,7 +217,7 @@ async def _shown(options: argparse.Namespace, model: "Administration") -> tuple[
 
 
 def _print(options: argparse.Namespace, document: Any, lines: Iterable[str]) -> None:
-    print(json.dumps(document, ensure_ascii=False) if options.json else "\n".join(lines))
+    print(json.dumps(document, ensure_ascii=False) if options.format == "json" else "\n".join(lines))
 
 
 def _share(text: str) -> float:

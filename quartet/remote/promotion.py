@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from quartet.errors import Problem
+from quartet.errors import ProblemError
 from quartet.remote.administration import Administration
 from quartet.remote.words import describe_agreement, number_of
 
@@ -76,7 +76,7 @@ async def _figures(administration: Administration) -> Any:
     """Those of the shadow; None if it has ended since."""
     try:
         return await administration.show("shadow")
-    except Problem as error:
+    except ProblemError as error:
         if error.status != _NOT_FOUND:
             raise
         return None

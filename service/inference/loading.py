@@ -201,7 +201,7 @@ class Loader:
 @cache
 def _warn_of_cpu(problem: str) -> None:
     """Logs once, and not for every model, why the service runs on the CPU."""
-    logger.warning("CUDA is not available, so models run on the CPU: %s", problem)
+    logger.info("CUDA is not available, so models run on the CPU: %s", problem)
 
 
 def read_version(folder: Path, kinds: Mapping[str, Kind]) -> tuple[ManifestBase, Any]:

@@ -1,6 +1,7 @@
 """Answers: what a newer server adds does no harm, frames, and what a notebook shows."""
 
 import pandas
+import pytest
 
 import quartet
 from quartet.answers import Model
@@ -40,22 +41,35 @@ def test_fields_of_a_newer_server_do_no_harm():
 
 
 def test_what_is_unlike_the_training_data_may_have_no_label():
-    assert prediction().unfamiliar is None
-    known = quartet.Prediction.read({"labels": LABELS, "unfamiliar": 0.4}, SERVED)
-    nothing = quartet.Prediction.read({"labels": [], "label_set": [], "unfamiliar": 0.001}, SERVED)
+    assert prediction().typicality is None
+    known = quartet.Prediction.read({"labels": LABELS, "typicality": 0.4}, SERVED)
+    nothing = quartet.Prediction.read({"labels": [], "label_set": [], "typicality": 0.001}, SERVED)
     assert (nothing.label, nothing.probability, nothing.label_set) == (None, None, ())
     frame = quartet.Results([known, nothing]).to_pandas()
-    assert list(frame["unfamiliar"]) == [0.4, 0.001]
+    assert list(frame["typicality"]) == [0.4, 0.001]
     assert list(frame["label"].isna()) == [False, True]
     assert nothing._repr_html_()
-    row = quartet.RowPrediction.read({"target": "price", "value": None, "unfamiliar": 0.001}, SERVED)
-    assert (row.prediction, row.unfamiliar) == (None, 0.001)
-    encoded = quartet.Encoding.read({"latents": [1.0], "inverted": False, "unfamiliar": 0.2}, SERVED)
-    assert encoded.unfamiliar == 0.2
+    row = quartet.RowPrediction.read({"target": "price", "value": None, "typicality": 0.001}, SERVED)
+    assert (row.prediction, row.typicality) == (None, 0.001)
+    encoded = quartet.Encoding.read({"latents": [1.0], "inverted": False, "typicality": 0.2}, SERVED)
+    assert encoded.typicality == 0.2
+
+
+def test_an_older_server_and_older_programs_call_it_unfamiliar():
+    answer = quartet.Prediction.read({"labels": LABELS, "unfamiliar": 0.4}, SERVED)
+    assert answer.typicality == 0.4
+    with pytest.warns(DeprecationWarning, match="typicality"):
+        assert answer.unfamiliar == 0.4
+
+
+def test_a_model_names_its_variant():
+    entry = {name: name for name in ("name", "version", "task", "description", "device")}
+    assert Model.read({**entry, "metrics": {}, "variant": "int8"}).variant == "int8"
+    assert Model.read({**entry, "metrics": {}}).variant is None
 
 
 def test_results_as_a_frame_have_the_index_of_what_came_in():
-    error = quartet.InvalidItem("is missing")
+    error = quartet.InvalidItemError("is missing")
     error.name = "c.jpg"
     results = quartet.Results([prediction(name="a.jpg"), error], index=pandas.Index(["p", "q"]))
     frame = results.to_pandas()

@@ -73,7 +73,7 @@ async def test_a_date_says_when_to_come_back_too(pauses: list[float]):
 
 async def test_pauses_grow_and_end_with_the_time_that_was_given(pauses: list[float]):
     client, sent = answering(refused(503, "model-broken"))
-    with pytest.raises(quartet.ModelBroken):
+    with pytest.raises(quartet.ModelBrokenError):
         await client.models()
     assert len(sent) == len(pauses) + 1
     assert pauses[0] < 0.5
@@ -83,7 +83,7 @@ async def test_pauses_grow_and_end_with_the_time_that_was_given(pauses: list[flo
 
 async def test_nobody_waits_longer_than_was_allowed(pauses: list[float]):
     client, _ = answering(refused(429, **{"retry-after": "31"}))
-    with pytest.raises(quartet.Overloaded) as raised:
+    with pytest.raises(quartet.OverloadedError) as raised:
         await client.models()
     assert raised.value.retry_after == 31
     assert pauses == []
@@ -91,7 +91,7 @@ async def test_nobody_waits_longer_than_was_allowed(pauses: list[float]):
 
 async def test_what_cannot_change_is_not_sent_again(pauses: list[float]):
     client, sent = answering(refused(404, "unknown-model"))
-    with pytest.raises(quartet.UnknownModel, match=r"Not now\."):
+    with pytest.raises(quartet.UnknownModelError, match=r"Not now\."):
         await client.models()
     assert len(sent) == 1
 
@@ -109,7 +109,7 @@ async def test_a_connection_that_fails_or_breaks_is_retried(pauses: list[float],
 
 async def test_the_last_attempt_comes_when_the_time_is_up(pauses: list[float]):
     client, sent = answering(httpx.ConnectError("refused"))
-    with pytest.raises(quartet.Unreachable, match="is the server running there"):
+    with pytest.raises(quartet.UnreachableError, match="is the server running there"):
         await client.models()
     assert sum(pauses) == pytest.approx(30)
     assert len(sent) == len(pauses) + 1
@@ -156,7 +156,7 @@ def test_a_server_that_starts_is_waited_for_without_a_loop(late_server: str):
 
 async def test_without_retries_a_refused_connection_fails_at_once(late_server: str):
     async with quartet.AsyncClient(late_server, retry_for=0) as client:
-        with pytest.raises(quartet.Unreachable, match="is the server running there"):
+        with pytest.raises(quartet.UnreachableError, match="is the server running there"):
             await client.models()
         async with quartet.AsyncClient(late_server) as patient:  # until the port is open, for the fixture
             await patient.models()
@@ -177,7 +177,7 @@ async def test_an_unknown_host_and_an_invalid_certificate_fail_at_once(
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     async with quartet.AsyncClient("http://quartet.example") as client:
-        with pytest.raises(quartet.Unreachable, match=words):
+        with pytest.raises(quartet.UnreachableError, match=words):
             await client.models()
     assert pauses == []
 
@@ -193,27 +193,49 @@ async def test_the_name_of_a_server_that_has_answered_may_disappear_for_a_while(
 
 async def test_a_request_that_cannot_be_sent_is_not_retried(pauses: list[float]):
     client, sent = answering(httpx.LocalProtocolError("Illegal header value"))
-    with pytest.raises(quartet.Unreachable, match="Illegal header value"):
+    with pytest.raises(quartet.UnreachableError, match="Illegal header value"):
         await client.models()
     assert (len(sent), pauses) == (1, [])
 
 
 async def test_a_problem_has_its_fields(pauses: list[float]):
     client, _ = answering(refused(422, "wrong-task"))
-    with pytest.raises(quartet.WrongTask) as raised:
+    with pytest.raises(quartet.WrongTaskError) as raised:
         await client.models()
     problem = raised.value
+    assert (problem.code, problem.type) == ("wrong-task", "/problems/wrong-task")
     assert (problem.status, problem.title, problem.detail) == (422, "No", "Not now.")
     assert problem.fields["future"] == 1
 
 
+async def test_older_servers_state_the_code_in_the_type(pauses: list[float]):
+    fields = {"type": "urn:quartet:problem:unknown-model", "title": "Unknown model"}
+    client, _ = answering(httpx.Response(404, json=fields))
+    with pytest.raises(quartet.UnknownModelError) as raised:
+        await client.models()
+    assert (raised.value.code, raised.value.errors) == ("unknown-model", ())
+
+
+async def test_validation_errors_are_listed(pauses: list[float]):
+    errors = [{"detail": "No.", "parameter": "top_k"}, {"detail": "Nor this.", "pointer": "#/rows/0/age"}]
+    fields = {"type": "/problems/invalid-request", "code": "invalid-request", "title": "No", "errors": errors}
+    client, _ = answering(httpx.Response(422, json=fields))
+    with pytest.raises(quartet.InvalidRequestError) as raised:
+        await client.models()
+    assert raised.value.type == "/problems/invalid-request"
+    assert raised.value.errors == (
+        quartet.InvalidField("No.", parameter="top_k"),
+        quartet.InvalidField("Nor this.", pointer="#/rows/0/age"),
+    )
+
+
 async def test_an_unknown_problem_and_a_proxys_page_are_plain_problems(pauses: list[float]):
     client, _ = answering(refused(402, "payment-due"))
-    with pytest.raises(quartet.Problem, match=r"Not now\.") as raised:
+    with pytest.raises(quartet.ProblemError, match=r"Not now\.") as raised:
         await client.models()
-    assert type(raised.value) is quartet.Problem
+    assert type(raised.value) is quartet.ProblemError
     client, _ = answering(httpx.Response(400, text="<h1>Bad\n gateway</h1>"))
-    with pytest.raises(quartet.Problem, match="<h1>Bad gateway</h1>") as raised:
+    with pytest.raises(quartet.ProblemError, match="<h1>Bad gateway</h1>") as raised:
         await client.models()
     assert (raised.value.status, raised.value.title) == (400, "Bad Request")
 
@@ -221,13 +243,13 @@ async def test_an_unknown_problem_and_a_proxys_page_are_plain_problems(pauses: l
 @pytest.mark.parametrize(
     ("status", "slug", "kind"),
     [
-        (401, "unauthorized", quartet.Unauthorized),
-        (403, "forbidden", quartet.Forbidden),
-        (429, "rate-limited", quartet.RateLimited),
+        (401, "unauthorized", quartet.UnauthorizedError),
+        (403, "forbidden", quartet.ForbiddenError),
+        (429, "rate-limited", quartet.RateLimitedError),
     ],
 )
 async def test_what_a_key_may_not_do_has_classes_of_its_own(
-    pauses: list[float], status: int, slug: str, kind: type[quartet.Problem]
+    pauses: list[float], status: int, slug: str, kind: type[quartet.ProblemError]
 ):
     client, sent = answering(refused(status, slug, **{"retry-after": "40"}))
     with pytest.raises(kind):
@@ -256,6 +278,84 @@ async def test_the_key_is_given_or_that_of_the_environment(monkeypatch: pytest.M
     assert await sent_by(headers={"authorization": "Bearer own"}) == ["Bearer own"]
 
 
+async def test_the_url_is_given_or_that_of_the_environment(monkeypatch: pytest.MonkeyPatch):
+    async def asked(*url: str) -> str:
+        sent: list[httpx.Request] = []
+
+        def handle(request: httpx.Request) -> httpx.Response:
+            sent.append(request)
+            return MODELS
+
+        async with quartet.AsyncClient(*url, transport=httpx.MockTransport(handle)) as client:
+            await client.models()
+        return str(sent[0].url)
+
+    monkeypatch.delenv("QUARTET_URL", raising=False)
+    assert await asked() == "http://127.0.0.1:8000/v1/models"
+    monkeypatch.setenv("QUARTET_URL", "https://models.example/quartet")
+    assert await asked() == "https://models.example/quartet/v1/models"
+    assert await asked("other:9000") == "http://other:9000/v1/models"
+
+
+async def test_a_url_that_is_none_is_said():
+    with pytest.raises(ValueError, match="url='http://host:port'"):
+        quartet.AsyncClient("http://host:port")
+
+
+async def test_a_closed_client_says_so():
+    client, _ = answering(MODELS)
+    await client.close()
+    await client.close()
+    with pytest.raises(quartet.ClosedError, match="create another one"):
+        await client.models()
+
+
+async def test_a_call_may_have_a_timeout_of_its_own():
+    client, sent = answering(httpx.ConnectError("refused"))
+    with pytest.raises(quartet.TimedOutError, match=r"not answered within 0\.1 s"):
+        await client.models(timeout=0.1)
+    assert sent
+    with pytest.raises(TimeoutError):
+        await client.predict([b"x"], timeout=0.1)
+
+
+@pytest.mark.parametrize("name", ["Problem", "UnknownModel", "Unreachable"])
+def test_the_former_names_of_errors_are_accepted_with_a_warning(name: str):
+    with pytest.warns(DeprecationWarning, match=f"quartet.{name}Error"):
+        assert getattr(quartet, name) is getattr(quartet, f"{name}Error")
+
+
+def generated(*labels: str) -> bytes:
+    images = [{"label": label, "index": 0, "png": "AAAA"} for label in labels]
+    return json.dumps({"model": "d", "seed": 1, "images": images}, separators=(",", ":")).encode()
+
+
+class Pieces(httpx.AsyncByteStream):
+    """A body in small pieces, which may be cut off."""
+
+    def __init__(self, body: bytes, breaks: bool = False) -> None:
+        self.body, self.breaks = body, breaks
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self.body), 7):
+            yield self.body[start : start + 7]
+        if self.breaks:
+            raise httpx.ReadError("")
+
+
+async def test_images_are_read_as_they_arrive_and_once_if_the_answer_is_cut_off(pauses: list[float]):
+    whole = generated("]", "}", "c", "ü")
+    client, sent = answering(
+        httpx.Response(200, stream=Pieces(whole[: len(whole) * 2 // 3], breaks=True)),
+        httpx.Response(200, stream=Pieces(whole[: len(whole) * 3 // 4])),  # ends too early
+        httpx.Response(200, stream=Pieces(whole)),
+    )
+    images = [image async for image in await client.generate(4, stream=True)]
+    assert [image.label for image in images] == ["]", "}", "c", "ü"]
+    assert len(sent) == 3
+    assert len({each.url.params.get("seed") or json.loads(each.content)["seed"] for each in sent}) == 1
+
+
 async def test_options_that_are_none_are_left_to_the_server(pauses: list[float]):
     answer = {"model": "m", "version": "1", "device": "cpu", "results": [{"latents": [1], "inverted": False}]}
     client, sent = answering(httpx.Response(200, json=answer))
@@ -276,7 +376,7 @@ async def test_a_file_is_whole_or_not_there(pauses: list[float], tmp_path: Path)
     assert (saved.seed, saved.size, saved.path.read_bytes()) == (2, 5, b"whole")
     saved.path.unlink()
     client, _ = answering(*broken[1:])
-    with pytest.raises(quartet.Unreachable, match="broke off"):
+    with pytest.raises(quartet.UnreachableError, match="broke off"):
         await client.generate_to(tmp_path / "x.zip")
     assert os.listdir(tmp_path) == []
 
@@ -289,6 +389,6 @@ async def test_a_path_before_the_api_and_odd_names_are_kept():
         return refused(404, "unknown-model")
 
     client = quartet.AsyncClient("https://host/quartet/", transport=httpx.MockTransport(handle))
-    with pytest.raises(quartet.UnknownModel):
+    with pytest.raises(quartet.UnknownModelError):
         await client.model("a/b?c")
     assert sent[0].url.raw_path == b"/quartet/v1/models/a%2Fb%3Fc"

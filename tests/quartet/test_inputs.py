@@ -10,7 +10,7 @@ import pandas
 import PIL.Image
 import pytest
 
-from quartet import InvalidItem, inputs
+from quartet import InvalidItemError, inputs
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 5, 3), "u1")
 
@@ -56,11 +56,13 @@ def test_a_pillow_image_is_seen_as_its_file_would_be():
         (np.zeros((4, 4)), "float64.*uint8"),
         (np.zeros((4, 4, 7), "u1"), "shape"),
         (io.StringIO("x"), "'rb'"),
-        (7, "int is no image"),
+        (7, "int is not an image"),
+        ("https://example.com/cat.jpg", "https URL is not read: download the file"),
+        ("s3://bucket/cat.jpg", "download the file"),
     ],
 )
 def test_what_is_no_image_is_named(item: Any, said: str):
-    with pytest.raises(InvalidItem, match=said):
+    with pytest.raises(InvalidItemError, match=said):
         inputs.image(item)
 
 
@@ -92,7 +94,7 @@ def test_missing_values_numpy_scalars_and_dates_become_json():
         "i": "2026-01-02T00:00:00",
         "7": 1,
     }
-    with pytest.raises(InvalidItem, match="column 'x': list"):
+    with pytest.raises(InvalidItemError, match="column 'x': list"):
         inputs.row({"x": []})
 
 
@@ -110,10 +112,10 @@ def test_texts_are_strings_or_files(tmp_path: Path):
     path.write_text("öl", "utf-8")
     assert inputs.text("öl").value == inputs.text(path).value == "öl"
     for bad in (None, float("nan"), tmp_path / "none.txt"):
-        with pytest.raises(InvalidItem):
+        with pytest.raises(InvalidItemError):
             inputs.text(bad)
     path.write_bytes("öl".encode("cp1252"))
-    with pytest.raises(InvalidItem, match=r"article\.txt"):
+    with pytest.raises(InvalidItemError, match=r"article\.txt"):
         inputs.text(path)
 
 
@@ -126,5 +128,5 @@ def test_latents_are_one_vector_or_several(vector: Any):
 
 @pytest.mark.parametrize("make", [inputs.latents, inputs.row, inputs.text])
 def test_anything_else_is_refused(make: Callable[[Any], object]):
-    with pytest.raises(InvalidItem):
+    with pytest.raises(InvalidItemError):
         make(object())

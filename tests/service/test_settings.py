@@ -50,11 +50,11 @@ def test_settings_do_not_change():
 @pytest.mark.parametrize(("name", "hint"), [("QUARTET_PROT", "QUARTET_PORT"), ("quartet_devise", "QUARTET_DEVICE")])
 def test_a_misspelt_variable_is_refused_with_a_suggestion(monkeypatch: pytest.MonkeyPatch, name: str, hint: str):
     monkeypatch.setenv(name, "1")
-    with pytest.raises(InvalidSettings, match=rf"^{name} is no setting: did you mean {hint}\?$"):
+    with pytest.raises(InvalidSettings, match=rf"^{name} is not a setting: did you mean {hint}\?$"):
         read_settings()
 
 
-@pytest.mark.parametrize("name", ["QUARTET_SERVER", "QUARTET_API_KEY"])
+@pytest.mark.parametrize("name", ["QUARTET_URL", "QUARTET_SERVER", "QUARTET_API_KEY"])
 def test_variables_of_the_client_are_no_mistake(monkeypatch: pytest.MonkeyPatch, name: str):
     monkeypatch.setenv(name, "x")
     assert read_settings().port == 8000

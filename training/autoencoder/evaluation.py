@@ -163,6 +163,12 @@ def evaluate(
     return Findings(metrics, intervals, density, train_latents, test_latents, reconstructed, denoising)
 
 
+def validation_error(data: ImageData, graph: Path) -> float:
+    """The mean squared error of an exported autoencoder on the selection half of validation."""
+    selection, _ = data.division
+    return float(run_in_batches(graph, "images", data.validation.take(selection).images)[1].mean())
+
+
 def fit_density(latents: Floats, labels: Labels, classes: int, components: int = 10, seed: int = 0) -> Density:
     """A mixture of Gaussians with full covariances for each class, to sample new latents from.
 

@@ -22,7 +22,7 @@ from service.tasks.autoencoder.manifest import (
 )
 from service.tasks.cards import ImageInput
 from training.autoencoder.baseline import fit_components
-from training.autoencoder.evaluation import RIDGE, Findings, evaluate, train_judge
+from training.autoencoder.evaluation import RIDGE, Findings, evaluate, train_judge, validation_error
 from training.autoencoder.labelled import RestoredImages
 from training.autoencoder.learner import Reconstruction, encode, recompute_norms
 from training.autoencoder.network import Autoencoder, AutoencoderGraph, DecoderGraph, EncoderGraph
@@ -142,6 +142,7 @@ class AutoencoderRecipe(Recipe[AutoencoderOptions, ImageData]):
                 write=partial(_write_version, part=part, run=run, network=network, findings=findings, state=state),
                 network=network,
                 ood_data=None if part.kind is DecoderManifest else partial(ood_data_from_images, data, method=MAPS),
+                validation=partial(validation_error, data) if part.kind is AutoencoderManifest else None,
             )
             for part in parts
         ]

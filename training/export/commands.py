@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from quartet.console import did_you_mean
 from service.inference.cards import ManifestBase
 from service.inference.manifest import MANIFEST
 from service.inference.versions import versions_in
@@ -21,7 +22,7 @@ from training.export.measure import measure
 from training.export.ood import with_ood
 from training.export.publish import publish
 from training.export.quantize import with_variants
-from training.published_options import METHODS
+from training.published_options import METHODS, UnknownVersion
 from training.registry import read_manifest, recipe_of
 from training.report.card import CARD, render_card
 
@@ -92,8 +93,11 @@ def card(options: Any, console: Console) -> None:
 def _find_version(models: Path, model: str) -> Path:
     name, _, version = model.partition("/")
     found = versions_in(models / name) if (models / name).is_dir() else []
-    if not found or (version and version not in found):
-        raise ValueError(f"{models / model}: is no published version; give NAME or NAME/VERSION")
+    if not found:
+        there = [path.name for path in sorted(models.glob("*")) if path.is_dir() and versions_in(path)]
+        raise UnknownVersion(f"{models} holds no model {name}{did_you_mean(name, there, 'it holds')}")
+    if version and version not in found:
+        raise UnknownVersion(f"{name} has no published version {version}; it has {', '.join(found)}.")
     return models / name / (version or found[0])
 
 

@@ -18,8 +18,8 @@ from training.export.calibration import Floats, cross_fitting, fit_temperature
 from training.text.data import Ids
 from training.text.learner import compute_texts
 
-# Up to which length runs of tokens vote. Triples help with parts of words, and hurt with few texts of a class.
-ORDERS = (2, 3)
+# Up to which length runs of tokens vote. Longer ones help with parts of words, and hurt with few texts of a class.
+ORDERS = (2, 3, 4)
 # N-grams share so many buckets for each order (feature hashing, Weinberger et al. 2009); both numbers are prime.
 _BUCKETS, _FACTOR = 2**19 - 1, 40_503_007
 # An n-gram of several tokens in fewer texts does not vote; neither do the rarest beyond so many votes, which are stored

@@ -49,7 +49,7 @@ class TokenSettings:
 
     Attributes:
         vocabulary: words, or parts of words by byte-pair encoding or a unigram language model; by default words, or
-            1,000 or 4,000 parts by byte-pair encoding, as suits a linear classifier of the training texts best.
+            500, 1,000 or 4,000 parts by byte-pair encoding, as suits a linear classifier of the training texts best.
         words: the most words, or parts, in the vocabulary; 0 for all words, or 8,000 parts.
         length: the number of tokens that texts are truncated to; 0 for one that 98 % of the texts do not exceed.
         digits: digits belong to words; they always belong to parts of words.

@@ -15,7 +15,7 @@ from training.text.options import TokenSettings, Vocabulary
 from training.text.tokenizer import build_tokenizer, to_ids
 
 # Few parts are nearly characters, which misspelt and inflected words have in common.
-_PARTS = (1_000, 4_000)
+_PARTS = (500, 1_000, 4_000)
 # The most training texts that are used, the most characters of them together, and the most tokens of each.
 _MOST_TEXTS, _MOST_CHARACTERS, _LENGTH = 10_000, 4_000_000, 512
 

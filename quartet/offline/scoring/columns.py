@@ -1,7 +1,7 @@
 """Which column of an input a model reads, and which columns are carried over into the output."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from quartet.offline.scoring.sources import IMAGE_SUFFIXES, UnusableJob
@@ -11,6 +11,43 @@ _IMAGE_COLUMNS = ("image", "path")
 # Texts to read have this many words or characters on average; names and categories have fewer, or are repeated.
 _WORDS, _CHARACTERS = 3, 12
 _SHOWN = 10
+
+
+def choose_columns(
+    takes: tuple[str, ...] | None,
+    given: str | None,
+    usual: Sequence[str],
+    found: Sequence[str] | None,
+    sample: Callable[[], Sequence[Mapping[str, Any]]],
+    operation: str,
+) -> tuple[str, ...]:
+    """The columns of an input that items are made from, in the order of `takes`.
+
+    Args:
+        takes: the columns that the operation reads; None if it reads images.
+        given: the column that the user named.
+        usual: other names of the only column, the likeliest first.
+        found: the columns of the input; None if they are unknown.
+        sample: returns the first rows of the input.
+        operation: its name, for messages.
+
+    Raises:
+        UnusableJob: a required column is missing.
+    """
+    names = takes or ("image",)
+    if given and len(names) > 1:
+        raise UnusableJob(f"{operation} reads several columns: leave --column out.")
+    wanted = (given,) if given else names
+    if not given and len(names) == 1:
+        rows: Sequence[Mapping[str, Any]] = ()
+        if found is None or not {*usual, *names} & {*found}:
+            rows = sample()
+            found = found or list(dict.fromkeys(name for row in rows for name in row)) or None
+        if found is not None:
+            wanted = (find_column(names[0], usual, found, rows),)
+    if found is not None and (missing := [name for name in wanted if name not in found]):
+        raise UnusableJob(f"The input lacks the column {', '.join(missing)}; it has {listed(found)}.")
+    return wanted
 
 
 def find_column(kind: str, usual: Sequence[str], found: Sequence[str], sample: Sequence[Mapping[str, Any]]) -> str:

@@ -9,8 +9,9 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from quartet.offline.scoring.columns import find_column, listed
-from quartet.offline.scoring.sources import NOTHING, Item, UnusableJob
+from quartet.console import did_you_mean
+from quartet.offline.scoring.columns import choose_columns
+from quartet.offline.scoring.sources import NOTHING, BadItem, Item, UnusableJob
 from service.errors import InferenceFailed, InvalidRequest, QuartetError
 from service.inference.device import available_cpus
 from service.inference.leases import Lease
@@ -76,9 +77,7 @@ class Engine:
             given = {name: value for name, value in job.options if name not in ("model", "version")}
             self._options: Options = operation.options.model_validate({**given, "model": version.label})
         except ValidationError as error:
-            first = error.errors()[0]
-            known = ", ".join(name for name in operation.options.model_fields if name not in ("model", "version"))
-            raise UnusableJob(f"{'.'.join(map(str, first['loc']))}: {first['msg']}; the options are {known}.") from None
+            raise UnusableJob(_about_option(error, operation)) from None
         threads = settings.threads or available_cpus()
         self._threads = Threads(threads)
         self.chunk = _IMAGES if isinstance(operation.reads, Images) else _RECORDS
@@ -134,23 +133,10 @@ class Engine:
         Raises:
             UnusableJob: a required column is missing.
         """
-        names = self.takes or ("image",)
-        if self._column and len(names) > 1:
-            raise UnusableJob(f"{self.operation.name} reads several columns, of which none can be called otherwise.")
-        wanted = (self._column,) if self._column else names
-        if not self._column and len(names) == 1:
-            remembered = getattr(self._lease.version.manifest, "text_column", None)
-            usual = [remembered] if self.takes == ("text",) and remembered else []
-            if found is None or not {*usual, *names} & {*found}:
-                rows = sample()
-                found = found or list(dict.fromkeys(name for row in rows for name in row)) or None
-            else:
-                rows = ()
-            if found is not None:
-                wanted = (find_column(names[0], usual, found, rows),)
-        if found is not None and (missing := [name for name in wanted if name not in found]):
-            raise UnusableJob(f"The input lacks the column {', '.join(missing)}; it has {listed(found)}.")
-        self._names = dict(zip(names, wanted, strict=True))
+        remembered = getattr(self._lease.version.manifest, "text_column", None)
+        usual = (remembered,) if self.takes == ("text",) and remembered else ()
+        wanted = choose_columns(self.takes, self._column, usual, found, sample, self.operation.name)
+        self._names = dict(zip(self.takes or ("image",), wanted, strict=True))
         return wanted
 
     @property
@@ -181,7 +167,7 @@ class Engine:
 
     def _name_of(self, item: Item) -> dict[str, str | None]:
         """The file of an image, as the field of its result; empty for other items."""
-        if self._records is not None or isinstance(item.record, QuartetError):
+        if self._records is not None or isinstance(item.record, BadItem):
             return {}
         (column,) = self._names.values()
         return {"name": _path_of(item.record[column])}
@@ -257,7 +243,9 @@ class Engine:
 
     def _read(self, items: Sequence[Item], base: Path) -> list[Any]:
         """One input per item; for an unreadable item, its error."""
-        outcomes: list[Any] = [item.record for item in items]
+        outcomes: list[Any] = [
+            InvalidRequest(item.record.detail) if isinstance(item.record, BadItem) else item.record for item in items
+        ]
         good = [index for index, record in enumerate(outcomes) if not isinstance(record, QuartetError)]
         if self._records is None:
             (column,) = self._names.values()
@@ -268,6 +256,17 @@ class Engine:
         for index, value in zip(good, read, strict=True):
             outcomes[index] = value
         return outcomes
+
+
+def _about_option(error: ValidationError, operation: Operation) -> str:
+    """What is wrong with the first wrong option."""
+    first = error.errors()[0]
+    name = ".".join(map(str, first["loc"]))
+    known = [each for each in operation.options.model_fields if each not in ("model", "version")]
+    if first["type"] == "extra_forbidden":
+        return f"There is no option {name}{did_you_mean(name, known, 'the options are')}"
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"-o {name}={first['input']}: {reason}." if name else f"{reason}."
 
 
 def _one_version(settings: Settings, name: str, wanted: str) -> Policy:

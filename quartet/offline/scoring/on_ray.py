@@ -16,8 +16,9 @@ from typing import Any
 import ray
 import ray.data
 
+from quartet.offline.flat import is_failure
 from quartet.offline.scoring.engine import Engine, Job
-from quartet.offline.scoring.outputs import Format, is_failure
+from quartet.offline.scoring.outputs import Format
 from quartet.offline.scoring.parts import Parts
 from quartet.offline.scoring.score import PART_ROWS, Plan, Summary, describe, make_plan, rows_of
 from quartet.offline.scoring.sources import chunks

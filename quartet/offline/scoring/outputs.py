@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self, get_args
@@ -12,13 +12,10 @@ from typing import Any, Protocol, Self, get_args
 import pydantic_core
 
 from quartet.extras import needs
+from quartet.offline.flat import LIKELIEST, OF_BOXES, flatten, numbered, spread
 from quartet.offline.scoring.sources import UnusableInput
 from service.tasks.base import Operation
 
-# The columns of the likeliest label.
-LIKELIEST = ("label", "probability")
-# The fields of a box that are columns where each box has a row.
-_OF_BOXES = ("label", "score", "x_min", "y_min", "x_max", "y_max")
 # Fields of results that are only there with an option.
 _OPTIONAL = {"label_set": "coverage", "words": "explain"}
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -100,25 +97,6 @@ def fields_of(operation: Operation, layout: Layout) -> dict[str, Any]:
     return {name: result.model_fields[name].annotation for name in names if name not in absent}
 
 
-def is_failure(row: Mapping[str, Any]) -> bool:
-    """Whether an item could not be scored; a result may hold a number that is called `error` too."""
-    return isinstance(row.get("error"), str)
-
-
-def flatten(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with the likeliest label as columns, and `error` last; the error of a restored image is called `mse`."""
-    flat: dict[str, Any] = {}
-    for name, value in row.items():
-        if name == "labels" and not is_failure(row):
-            first = value[0] if value else {}
-            flat |= {column: first.get(column) for column in LIKELIEST}
-        if name != "error":
-            flat[name] = value
-        elif not is_failure(row):
-            flat["mse"] = value
-    return flat | {"error": row["error"] if is_failure(row) else None}
-
-
 class JsonLines:
     """An object on each line."""
 
@@ -167,9 +145,9 @@ class Delimited:
         names: list[str] = []
         for name in fields:
             if name == "labels":
-                names += [column for number in range(1, self._labels + 1) for column in _numbered(number)]
+                names += [column for number in range(1, self._labels + 1) for column in numbered(number)]
             elif name == "boxes":
-                names += _OF_BOXES
+                names += OF_BOXES
             elif name not in ("png", "counts"):
                 names.append("mse" if name == "error" else name)
         if not names:
@@ -186,7 +164,7 @@ class Delimited:
         lines: list[str] = []
         writer = self._writer(lines)
         for row in rows:
-            for flat in self._flat(row):
+            for flat in spread(row, boxes=self._has_boxes):
                 writer.writerow([_cell(flat.get(name)) for name in self._columns])
         return "".join(lines).encode(errors="replace")
 
@@ -201,16 +179,6 @@ class Delimited:
 
     def _writer(self, lines: list[str]) -> Any:
         return csv.writer(_Lines(lines), delimiter=_DELIMITERS[self.suffix], lineterminator="\r\n")
-
-    def _flat(self, row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        flat = flatten(row)
-        for number, entry in enumerate(flat.get("labels") or (), 1):
-            flat |= dict(zip(_numbered(number), (entry["label"], entry["probability"]), strict=True))
-        boxes = flat.get("boxes") if self._has_boxes else None
-        if not boxes:
-            yield flat
-        for box in boxes or ():
-            yield flat | box
 
 
 class _Lines:
@@ -237,11 +205,6 @@ def _cell(value: Any) -> Any:
         return "" if math.isnan(value) else value
     # JSON has quotation marks around dates.
     return value if isinstance(value, str) else (to_text(value) or "").strip('"')
-
-
-def _numbered(number: int) -> tuple[str, ...]:
-    """The columns of the label with this rank."""
-    return LIKELIEST if number == 1 else tuple(f"{name}_{number}" for name in LIKELIEST)
 
 
 def _concatenate(head: bytes, parts: Sequence[Path], path: Path) -> None:

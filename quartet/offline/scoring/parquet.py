@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from quartet.offline.scoring.outputs import Layout, fields_of, flatten, to_text
+from quartet.offline.flat import flatten
+from quartet.offline.scoring.outputs import Layout, fields_of, to_text
 from service.tasks.base import Operation
 
 _PLAIN = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}

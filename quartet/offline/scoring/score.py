@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from quartet.offline.flat import is_failure
 from quartet.offline.scoring.columns import choose_carried
 from quartet.offline.scoring.engine import Engine, Job
-from quartet.offline.scoring.outputs import Format, Layout, format_of, is_failure
+from quartet.offline.scoring.outputs import Format, Layout, format_of
 from quartet.offline.scoring.parts import Parts
 from quartet.offline.scoring.sources import Item, Source, chunks, open_source
 from service.settings import Settings

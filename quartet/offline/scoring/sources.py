@@ -12,23 +12,28 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
-import pydantic_core
-
 from quartet.extras import needs
-from service.errors import InvalidRequest
 
 # Suffixes of images in a folder.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-_DELIMITED = (".csv", ".tsv", ".tab")
+DELIMITED = (".csv", ".tsv", ".tab")
 _DELIMITERS = (",", ";", "\t", "|")
 # Bytes of a line that tell the separator; fewer than the longest cell that is read.
 _LONGEST_LINE = 1 << 16
 # Suffixes of files whose rows are items.
-TABLE_SUFFIXES = (".parquet", ".pq", *_DELIMITED, ".jsonl", ".ndjson")
+TABLE_SUFFIXES = (".parquet", ".pq", *DELIMITED, ".jsonl", ".ndjson")
 # Rows that tell what a column holds.
 _SAMPLE = 100
 # Bytes of a file in which its lines are counted at once.
 _SLICE = 1 << 20
+
+
+class BadItem(Exception):
+    """An item cannot be read; the message says why."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
 
 
 class UnusableJob(Exception):
@@ -48,7 +53,7 @@ class Item:
 
     Attributes:
         row: its index in the input.
-        record: a mapping by column, or the error that prevented reading it.
+        record: a mapping by column, or the error that prevented reading it, a `BadItem`.
         carried: values for the output, by its columns.
     """
 
@@ -106,7 +111,7 @@ def open_source(path: Path, listing: Path, cell: Callable[[str], Any], *, texts:
     suffix = path.suffix.lower()
     if suffix in (".parquet", ".pq"):
         return _Parquet(path)
-    if suffix in _DELIMITED:
+    if suffix in DELIMITED:
         return _Csv(path, cell)
     if suffix in (".jsonl", ".ndjson"):
         return _JsonLines(path)
@@ -169,9 +174,9 @@ class _Texts(_Files):
             try:
                 cells["text"] = (self.base / name).read_text("utf-8-sig")
             except OSError as error:
-                record = InvalidRequest(f"It cannot be read: {error.strerror}.")
+                record = BadItem(f"It cannot be read: {error.strerror}.")
             except UnicodeDecodeError:
-                record = InvalidRequest("It is not in UTF-8.")
+                record = BadItem("It is not in UTF-8.")
             yield Item(row, record, {there: cells.get(column) for column, there in carried.items()})
 
 
@@ -302,12 +307,13 @@ class _Csv:
         carried_indices = [(there, header.index(name)) for name, there in carried.items()]
         for row, line in enumerate(itertools.islice(self._lines(), 1 + start, None), start):
             if isinstance(line, csv.Error):
-                yield Item(row, InvalidRequest(f"The row cannot be read ({line})."))
-            elif len(line) != len(header):
-                yield Item(row, InvalidRequest(f"The row has {len(line)} cells, not {len(header)}."))
+                yield Item(row, BadItem(f"The row cannot be read ({line})."))
+                continue
+            values = {there: line[index] for there, index in carried_indices if index < len(line)}
+            if len(line) == len(header):
+                yield Item(row, {name: self._cell(line[index]) for name, index in indices}, values)
             else:
-                record = {name: self._cell(line[index]) for name, index in indices}
-                yield Item(row, record, {there: line[index] for there, index in carried_indices})
+                yield Item(row, BadItem(f"The row has {len(line)} cells, not {len(header)}."), values)
 
 
 def _find_delimiter(path: Path) -> str:
@@ -376,22 +382,22 @@ class _JsonLines:
         with self._path.open("rb") as file:
             for row, line in enumerate(itertools.islice(file, start, None), start):
                 record = _record(line)
-                if isinstance(record, InvalidRequest):
+                if isinstance(record, BadItem):
                     yield Item(row, record)
                     continue
                 values = {there: record.get(name) for name, there in carried.items()}
                 missing = [name for name in columns if name not in record]
-                lacks = InvalidRequest(f"The line lacks {', '.join(missing)}.") if missing else None
+                lacks = BadItem(f"The line lacks {', '.join(missing)}.") if missing else None
                 yield Item(row, lacks or {name: record[name] for name in columns}, values)
 
 
-def _record(line: bytes) -> dict[str, Any] | InvalidRequest:
+def _record(line: bytes) -> dict[str, Any] | BadItem:
     """The object on a line, or what is wrong with it."""
     try:
-        record = pydantic_core.from_json(line, cache_strings="none")
-    except ValueError as error:
-        return InvalidRequest(f"The line is not valid JSON ({error}).")
-    return record if isinstance(record, dict) else InvalidRequest("The line is no JSON object.")
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return BadItem(f"The line is not valid JSON ({error}).")
+    return record if isinstance(record, dict) else BadItem("The line is not a JSON object.")
 
 
 def images_below(folder: Path) -> Iterator[Path]:

@@ -32,6 +32,15 @@ def test_models_are_listed_with_their_newest_version(folder: Path, capsys: pytes
     assert rows[0]["figures"]["accuracy"] > 0
 
 
+def test_models_as_csv_and_json(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["models", "--format", "json"]) == 0
+    assert [row["model"] for row in json.loads(capsys.readouterr().out)] == ["classifier", "topics"]
+    assert main(["models", "--format", "csv"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head == "model,version,task,answers,figures,variants,description"
+    assert len(lines) == 2
+
+
 def test_a_version_that_cannot_be_served_says_why_and_the_next_one_is_listed(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -59,8 +68,10 @@ def test_the_policy_says_which_version_is_listed(folder: Path, capsys: pytest.Ca
 
 
 def test_what_is_not_there_is_said(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["models", "dogs"]) == 1
+    assert main(["models", "dogs"]) == 2
     assert "holds no model dogs; it holds classifier, topics." in capsys.readouterr().err
+    assert main(["models", "topic"]) == 2
+    assert "did you mean topics?" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert main(["models", "--models", str(tmp_path / "empty")]) == 1
     assert "quartet train" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """quartet predict: the answers of the service, for what lies in files."""
 
+import csv
 import io
 import json
 from pathlib import Path
@@ -76,7 +77,7 @@ def test_texts_of_files_tables_and_standard_input(
     (tmp_path / "one.txt").write_text("oil oil")
     (tmp_path / "latin.txt").write_bytes("é".encode("latin-1"))
     (tmp_path / "two.csv").write_text("text,id\noil,1\ngold,2\n")
-    monkeypatch.setattr("sys.stdin", io.StringIO("gold"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"gold")))
     files = [str(tmp_path / name) for name in ("one.txt", "latin.txt", "two.csv")]
     assert main(["predict", "topics", *files, "-", "--json"]) == 1
     rows = rows_of(capsys)
@@ -97,8 +98,62 @@ def test_rows_as_csv_and_as_the_api_has_them(models: Path, tmp_path: Path, capsy
     rows = rows_of(capsys)
     assert rows[0]["labels"] == rows[1]["labels"]
     (tmp_path / "rows.json").write_text("{}")
-    assert main(["predict", "tabular", str(tmp_path / "rows.json")]) == 1
-    assert capsys.readouterr().err.startswith("error: ")
+    assert main(["predict", "tabular", str(tmp_path / "rows.json"), "--json"]) == 1
+    assert rows_of(capsys)[0]["error"].startswith("Invalid request: ")
+
+
+def test_an_image_and_a_table_come_from_standard_input_too(
+    models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def given(data: bytes) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    given(encode(solid("green")))
+    assert main(["predict", "classifier", "-", "--json"]) == 0
+    (row,) = rows_of(capsys)
+    assert (row["file"], row["labels"][0]["label"]) == ("-", "green")
+    manifest = json.loads((models / "tabular" / "1" / "manifest.json").read_text())
+    names = [column["name"] for column in manifest["columns"]]
+    one = dict.fromkeys(names, 1)
+    lines = f"{json.dumps(one)}\n{json.dumps(one)}\n"
+    for data, count in (
+        (",".join(names) + "\n" + ",".join("1" for _ in names) + "\n", 1),
+        (lines, 2),
+        (json.dumps(one), 1),
+        (json.dumps({"rows": [one, one, one]}, indent=1), 3),
+    ):
+        given(data.encode())
+        assert main(["predict", "tabular", "-", "--json"]) == 0
+        assert len(rows_of(capsys)) == count
+
+
+def test_a_file_that_cannot_be_used_has_a_row_and_the_others_are_answered(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "empty").mkdir()
+    paths = [tmp_path / "rows.csv", pictures / "a.png", tmp_path / "none.csv", tmp_path / "empty"]
+    assert main(["predict", "classifier", *map(str, paths), "--json"]) == 1
+    table, picture, missing, empty = rows_of(capsys)
+    assert table["error"].startswith("The input lacks the column image or path; it has a, b")
+    assert picture["labels"][0]["label"] == "red"
+    assert "does not exist" in missing["error"]
+    assert "holds no images" in empty["error"]
+
+
+def test_formats_for_programs(pictures: Path, models: Path, capsys: pytest.CaptureFixture[str]):
+    files = [str(pictures / "a.png"), str(pictures / "none.png")]
+    assert main(["predict", "classifier", *files, "--format", "json", "-o", "top_k=2"]) == 1
+    assert [each["file"] for each in json.loads(capsys.readouterr().out)] == files
+    assert main(["predict", "classifier", *files, "--format", "csv", "-o", "top_k=2"]) == 1
+    good, bad = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (good["label"], good["error"]) == ("red", "")
+    assert {"label_2", "probability_2"} < good.keys()
+    assert "No such file" in bad["error"]
+    assert main(["predict", "detector", str(pictures / "a.png"), "--format", "csv", "-o", "confidence=0.01"]) == 0
+    boxes = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert boxes
+    assert {"label", "score", "x_min"} < boxes[0].keys()
 
 
 def test_pictures_of_answers(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -118,10 +173,9 @@ def test_pictures_of_answers(pictures: Path, tmp_path: Path, capsys: pytest.Capt
     ("arguments", "code", "about"),
     [
         (["dogs", "a.png"], 2, "There is no model 'dogs'"),
-        (["classifier", "a.png", "-o", "top=1"], 2, "the options are"),
-        (["tabular", "a.png"], 1, "predict-tabular reads tables"),
-        (["topics", "none.csv"], 1, "does not exist"),
-        (["topics", "."], 1, "holds no texts"),
+        (["classifier", "a.png", "-o", "words=1"], 2, "There is no option words; the options are "),
+        (["classifier", "a.png", "-o", "topk=1"], 2, "There is no option topk: did you mean top_k?"),
+        (["classifier", "a.png", "-o", "top_k=x"], 2, "-o top_k=x: "),
     ],
 )
 def test_what_cannot_be_done_is_one_line(

@@ -167,15 +167,15 @@ def serve(fake: Fake) -> Iterator[None]:
             if fake.key and self.headers.get("authorization") != f"Bearer {fake.key}":
                 answer: Any = (401, "A key is needed.")
             elif (v1, models, name) != ("v1", "models", "cats"):
-                answer = (404, f"There is no model {name!r}; there are cats.")
+                answer = (404, f"There is no model {name!r}; there are cats.", "unknown-model")
             else:
                 answer = fake.answer(self.command, path, body)
             status = 200
             if isinstance(answer, tuple):
-                status, detail = answer
+                status, detail, code = (*answer, "refused")[:3]
                 answer = {
-                    "type": "/problems/refused",
-                    "code": "refused",
+                    "type": f"/problems/{code}",
+                    "code": code,
                     "title": "No",
                     "status": status,
                     "detail": detail,

@@ -19,7 +19,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
     monkeypatch.setattr(promotion, "_SECONDS", 0.0)
     monkeypatch.delenv("QUARTET_API_KEY", raising=False)
     with serve(fake):
-        monkeypatch.setenv("QUARTET_SERVER", fake.url)
+        monkeypatch.setenv("QUARTET_URL", fake.url)
         yield fake
 
 
@@ -176,7 +176,7 @@ def test_what_the_server_refuses_is_one_line(server: Fake, say: Say, capsys: pyt
         "",
         "error: models/cats/serving.toml cannot be written: edit it where it comes from.\n",
     )
-    assert main(["models", "status", "dogs"]) == 1
+    assert main(["models", "status", "dogs"]) == 2
     assert capsys.readouterr().err == "error: There is no model 'dogs'; there are cats.\n"
     assert say("shadow") == (1, "", "error: cats has no shadow.\n")
 
@@ -190,8 +190,14 @@ def test_a_key_is_sent_and_its_lack_is_explained(server: Fake, say: Say, monkeyp
     assert say("status")[0] == 0
 
 
+def test_the_former_variable_is_accepted(server: Fake, say: Say, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("QUARTET_URL")
+    monkeypatch.setenv("QUARTET_SERVER", server.url)
+    assert say("status", "--format", "json")[0] == 0
+
+
 def test_a_server_may_be_named_and_one_that_is_not_there_is_said(server: Fake, say: Say, monkeypatch):
-    monkeypatch.setenv("QUARTET_SERVER", "http://127.0.0.1:1")
+    monkeypatch.setenv("QUARTET_URL", "http://127.0.0.1:1")
     code, out, err = say("status")
     assert (code, out) == (1, "")
     assert err.startswith("error: http://127.0.0.1:1 cannot be reached")

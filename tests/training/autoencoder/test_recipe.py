@@ -54,6 +54,7 @@ def test_three_versions_that_can_be_served_are_one_set_of_weights(published, col
     metrics, baseline = manifests["autoencoder"].metrics, manifests["autoencoder"].baseline
     assert metrics == manifests["decoder"].metrics
     assert (baseline.figure, baseline.test) == ("mse", metrics.pca_mse)
+    assert 0 < baseline.model_validation < 1
     images = colours.test.images
     restored, errors, _ = sessions["autoencoder"].run({"images": images})
     latents, _ = sessions["encoder"].run({"images": images})

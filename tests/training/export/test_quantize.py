@@ -84,8 +84,8 @@ def test_other_data_are_refused(models, write_class_folders, draw, tmp_path, cap
 
 @pytest.mark.parametrize("model", ["nothing", "colours/7", "colours/x"])
 def test_no_such_version(models, colours_source, model, capsys):
-    assert main(["quantize", model, "--data", colours_source, "--models", str(models)]) == 1
-    assert "is no published version" in capsys.readouterr().err
+    assert main(["quantize", model, "--data", colours_source, "--models", str(models)]) == 2
+    assert ("holds no model" if model == "nothing" else "has no published version") in capsys.readouterr().err
 
 
 def test_half_precision(exported_cnn, colours, tmp_path):

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from quartet.offline.scoring.outputs import Delimited, Format, JsonLines, Layout, flatten, format_of
+from quartet.offline.flat import flatten
+from quartet.offline.scoring.outputs import Delimited, Format, JsonLines, Layout, format_of
 from quartet.offline.scoring.sources import UnusableInput
 from service.tasks.base import Operation
 from service.tasks.registry import BUILT_IN

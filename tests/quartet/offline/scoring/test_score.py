@@ -116,9 +116,9 @@ async def test_a_csv_file_of_texts_becomes_one_with_ids_and_labels(settings: Set
         rows = list(csv.DictReader(file))
     assert list(rows[0])[:5] == ["row", "id", "input_label", "label", "probability"]
     assert [row["row"] for row in rows] == ["0", "1", "2", "3"]
-    assert [row["id"] for row in rows] == ["7", "7", "", ""]
+    assert [row["id"] for row in rows] == ["7", "7", "9", ""]
     assert [row["label"] for row in rows] == ["plants", "animals", "", "plants"]
-    assert [row["input_label"] for row in rows] == ["plants", "animals", "", "plants"]
+    assert [row["input_label"] for row in rows] == ["plants", "animals", "plants", "plants"]
     assert rows[2]["error"] == "Invalid request: The row has 2 cells, not 3."
     await score(Job("topics", keep=("review",)), source, tmp_path / "kept.jsonl", settings)
     kept = rows_of(tmp_path / "kept.jsonl")
@@ -237,7 +237,7 @@ async def test_what_cannot_be_done_is_said_before_anything_is(settings: Settings
         (Job("classifier", "generate"), "cannot generate; it can predict"),
         (
             Job("topics", options=(("top", "1"),)),
-            "top: Extra inputs are not permitted; the options are strict, level, top_k",
+            r"There is no option top: did you mean top_k\?",
         ),
         (Job("topics"), "lacks the column text; it has a, b"),
         (Job("tabular", column="a"), "reads several columns"),

@@ -7,8 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from quartet.offline.scoring.sources import UnusableInput, chunks, open_source
-from service.errors import InvalidRequest
+from quartet.offline.scoring.sources import BadItem, UnusableInput, chunks, open_source
 
 
 def test_a_folder_is_listed_once(tmp_path: Path):
@@ -78,7 +77,7 @@ def test_json_lines_carry_over_what_the_first_of_them_have(tmp_path: Path):
     assert source.plain == ("text", "id")
     items = list(source.items(0, ("text",), {"id": "key"}))
     assert [item.carried for item in items] == [{"key": 1}, {"key": None}, {"key": 3}]
-    assert isinstance(items[2].record, InvalidRequest)
+    assert isinstance(items[2].record, BadItem)
 
 
 def test_a_csv_file_in_another_encoding_is_refused_with_the_command_that_converts_it(tmp_path: Path):
@@ -95,16 +94,24 @@ def test_a_csv_file(tmp_path: Path):
     items = list(source.items(0, ("c", "b")))
     assert [item.row for item in items] == [0, 1, 2, 3]
     assert [item.record for item in items[:2]] == [{"c": "3", "b": "2"}, {"c": 'x, "y"\nz', "b": ""}]
-    assert isinstance(items[2].record, InvalidRequest)
+    assert isinstance(items[2].record, BadItem)
     assert items[2].record.detail == "The row has 2 cells, not 3."
     assert [item.record for item in source.items(3, ("b",))] == [{"b": "8"}]
+
+
+def test_a_row_with_a_wrong_number_of_cells_keeps_its_values(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("id,text,date\n1,a,May\n2,b\n3,c,June,x\n")
+    source = open_source(tmp_path / "a.csv", tmp_path / "listing", str)
+    items = list(source.items(0, ("text",), {"id": "id", "date": "date"}))
+    assert [item.carried for item in items] == [{"id": "1", "date": "May"}, {"id": "2"}, {"id": "3", "date": "June"}]
+    assert [isinstance(item.record, BadItem) for item in items] == [False, True, True]
 
 
 def test_a_cell_that_is_too_long_costs_its_row_alone(tmp_path: Path):
     (tmp_path / "a.csv").write_text("a,b\n1,2\n" + "x" * 140_000 + ",2\n3,4\n")
     items = list(open_source(tmp_path / "a.csv", tmp_path / "listing", str).items(0, ("a",)))
     assert [item.row for item in items] == [0, 1, 2]
-    assert isinstance(items[1].record, InvalidRequest)
+    assert isinstance(items[1].record, BadItem)
     assert items[2].record == {"a": "3"}
 
 
@@ -117,7 +124,7 @@ def test_json_lines(tmp_path: Path):
     assert (first.record, last.record, last.row) == ({"text": "a"}, {"text": "b"}, 4)
     assert [item.record.detail.partition(" (")[0] for item in bad] == [
         "The line is not valid JSON",
-        "The line is no JSON object.",
+        "The line is not a JSON object.",
         "The line lacks text.",
     ]
 
