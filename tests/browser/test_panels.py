@@ -293,6 +293,9 @@ def test_a_text_and_the_words_that_decided(open_page: OpenPage):
     assert len(named) == len(set(named))
     assert not [value for value in page.locator(".contributions .value").all_inner_texts() if "0.00" in value]
     expect(page.get_by_text("It does not know 1 of them.")).to_be_visible()
+    classify_text(page, "!!! 123")
+    expect(page.get_by_text("nothing in this input that the model can read")).to_be_visible()
+    expect(page.get_by_role("heading", name="Words that decided")).to_be_hidden()
     classify_text(page, "   ")
     expect(page.get_by_text("Paste a text, or pick a sample.")).to_be_visible()
 
