@@ -69,6 +69,20 @@ def test_the_answer_is_that_of_the_graph(client: httpx.Client):
     assert document["results"][0]["typicality"] == pytest.approx(unfamiliar[0], abs=0.002)
 
 
+@pytest.mark.parametrize(
+    ("model", "operation"), [("classifier", "predict"), ("topics", "classify-text"), ("tabular", "predict-tabular")]
+)
+def test_samples_have_their_own_labels(everything: Server, model: str, operation: str):
+    with everything.client() as client:
+        described = client.get(f"/v1/models/{model}/1/samples").json()
+        right = 0
+        for index, (media_type, label) in enumerate(zip(described["media_types"], described["labels"], strict=True)):
+            sample = client.get(f"/v1/models/{model}/1/samples/{index}").content
+            answer = client.post(f"/v1/{operation}", content=sample, headers={"content-type": media_type}).json()
+            right += answer["results"][0]["labels"][0]["label"] == label
+    assert right >= 0.8 * len(described["labels"])
+
+
 def test_noise_is_none_of_these_and_a_photograph_is(client: httpx.Client):
     noise = encode(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
     files = [("files", ("cat.jpg", CAT_JPEG)), ("files", ("noise.png", noise))]

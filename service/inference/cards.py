@@ -197,6 +197,7 @@ class GoldenCard(Card):
         chosen_from: number of inputs from which those were chosen on which kernels differ least; None if all were kept.
         atol: the largest accepted absolute difference.
         tolerances: the same for single outputs, by name.
+        labels: the true label of each input; None if that was not recorded, or inputs have no single label.
     """
 
     file: str = optional("golden.npz")
@@ -205,6 +206,13 @@ class GoldenCard(Card):
     atol: Tolerance
     tolerances: dict[str, Tolerance] = optional({})
     lists: ListCard | None = optional(None)
+    labels: tuple[str, ...] | None = optional(None)
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> Self:
+        if self.labels is not None and len(self.labels) != self.rows:
+            raise ValueError(f"there are {len(self.labels)} labels for {self.rows} rows")
+        return self
 
 
 class Speed(Card):

@@ -177,10 +177,11 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A request body to try a model with."""
+    """A request body to try a model with; `row` is the index of the input that it was made of."""
 
     media_type: str
     data: bytes
+    row: int = 0
 
 
 # What `CallScope.infer` returns for an item: its row of every output of the graph.

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import PHONE, OpenPage, barriers
 from tests.browser.test_trouble import forgive
@@ -45,34 +45,50 @@ def open_trials(open_page: OpenPage, **options: object) -> tuple[Page, Trials]:
 
 def test_a_model_is_listed_once_and_each_version_can_be_asked(versions_server: Server, open_page: OpenPage):
     page = open_page("#/classify", url=versions_server.url)
-    expect(page.locator(".timing")).to_contain_text("classifier, version 1")
+    expect(page.locator("summary", has_text="version")).to_contain_text("classifier, version 1")
     model = page.get_by_label("Model", exact=True)
     assert model.locator("option").all_inner_texts() == ["classifier", "other"]
     version = page.get_by_label("Version", exact=True)
     assert version.locator("option").all_inner_texts() == ["as served: 1", "candidate (2)", "1", "2"]
     with page.expect_request(lambda request: "/v1/predict" in request.url) as asked:
         version.select_option("candidate")
-    assert "version=candidate" in asked.value.url
-    expect(page.locator(".timing")).to_contain_text("classifier, version 2")
+    assert "model=classifier%2Fcandidate" in asked.value.url
+    expect(page.locator("summary", has_text="version")).to_contain_text("classifier, version 2")
     expect(version).to_be_focused()
     page.get_by_text("This request as code").click()
-    expect(page.locator("pre")).to_contain_text("version=candidate")
+    expect(page.locator("pre")).to_contain_text("model=classifier%2Fcandidate")
     assert barriers(page) == []
     page.reload()
-    expect(page.locator(".timing")).to_contain_text("classifier, version 2")
+    expect(page.locator("summary", has_text="version")).to_contain_text("classifier, version 2")
     model.select_option("other")
-    expect(page.locator(".timing")).to_contain_text("other, version 1")
+    expect(page.locator("summary", has_text="version")).to_contain_text("other, version 1")
     expect(version).to_have_count(0)
     assert "version=" not in page.url
     page.get_by_role("link", name="Models").click()
     expect(page.locator("article")).to_have_count(2)
-    page.get_by_role("link", name="1 (100 %); 2 (candidate)").click()
+    page.get_by_role("link", name="1 (100%); 2 (candidate)").click()
     expect(page.locator(".versions tbody tr")).to_have_count(2)
+
+
+def test_processes_that_disagree_are_named(versions_server: Server, open_page: OpenPage):
+    page = open_page("#/models", url=versions_server.url)
+    page.locator("article").first.wait_for()
+    said = ["worker 1: 1 of 2, 1", f"worker 2: 2 of 2, 1 {HOSTILE}"]
+
+    def answer(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, json={**response.json(), "disagreeing": {"classifier": said}})
+
+    page.route("**/v1/models", answer)
+    page.reload()
+    expect(page.get_by_text("different versions or policies of classifier")).to_be_visible()
+    expect(page.locator(".notice li")).to_have_text(said)
+    assert barriers(page) == []
 
 
 def test_a_model_of_one_version_has_no_section(versions_server: Server, open_page: OpenPage):
     page = open_page("models/other/1", url=versions_server.url)
-    page.locator("article.report h1").wait_for()
+    page.locator("article.report p").first.wait_for()
     expect(page.locator(".versions")).to_have_count(0)
 
 
@@ -87,12 +103,12 @@ def test_trials_are_shown_and_nothing_stands_in_the_way(
     page, trials = open_trials(open_page, **look)
     page.locator(".examples .input img").first.wait_for()
     expect(page.locator(".examples > li")).to_have_count(4)
-    expect(page.locator(".examples .overlay rect")).to_have_count(1)
+    expect(page.locator(".examples .overlay .box")).to_have_count(1)
     page.locator(".examples + button").click()
     expect(page.locator(".examples > li")).to_have_count(5)
     expect(page.locator(".examples > li").nth(4)).to_be_focused()
     page.locator(".actions summary").click()
-    page.locator("article.report h1").wait_for()
+    page.locator("article.report h2").first.wait_for()
     # A card's tables are its author's.
     page.evaluate("() => document.querySelectorAll('article.report .scroll').forEach((each) => each.remove())")
     assert barriers(page) == []
@@ -114,16 +130,19 @@ def test_trials_are_shown_and_nothing_stands_in_the_way(
 def test_the_figures_stand_side_by_side(open_page: OpenPage):
     page, trials = open_trials(open_page)
     rows = page.locator(".compared tbody tr")
-    assert rows.nth(1).locator("td").all_inner_texts() == ["2 (0.03 %)", "12 (0.48 %)"]
+    assert rows.nth(1).locator("td").all_inner_texts() == ["2 (0.03%)", "12 (0.48%)"]
     assert rows.nth(3).locator("td").all_inner_texts() == ["9.1 ms", "6.4 ms"]
     assert page.locator(".pairs .name").all_inner_texts() == ["dog", "cat", "ship", HOSTILE]
-    assert page.locator(".pairs .value").all_inner_texts()[:4] == ["35 %", "44 %", "40 %", "31 %"]
-    expect(page.locator(".steps [aria-current]")).to_have_text("25 % for 30 min")
+    assert page.locator(".pairs .value").all_inner_texts()[:4] == ["35%", "44%", "40%", "31%"]
+    expect(page.locator(".steps [aria-current]")).to_have_text("25% for 30 min")
     shadow = page.get_by_role("region", name="Shadow")
-    expect(shadow).to_contain_text("98.20 %")
+    expect(shadow).to_contain_text("98.20%")
     expect(shadow).to_contain_text("Measure: same label")
-    expect(shadow.locator(".intervals li").nth(2)).to_contain_text("95.0 % (92.7 to 96.6; 480)")
-    expect(shadow.get_by_role("img", name="97.5 % at the end, 92.5 % at the lowest")).to_be_visible()
+    expect(shadow.locator(".intervals li").nth(2)).to_contain_text("95.0% (92.7 to 96.6; 480)")
+    expect(shadow.get_by_role("img", name="97.5% at the end, 92.5% at the lowest")).to_be_visible()
+    # A canary that is kept waiting after its last step says for what.
+    trials.canary["waits_for"] = f"20 more calls of the canary {HOSTILE}"
+    expect(page.get_by_role("region", name="Canary")).to_contain_text("It waits for: 20 more calls", timeout=15_000)
     # What ends is no longer shown.
     trials.state["canary"] = trials.state["shadow"] = None
     trials.state["verdict"] = "canary 3 withdrawn: errors 0.12 against 0.00 after 214 requests"
@@ -203,10 +222,10 @@ def test_operators_change_what_answers(versions_server: Server, open_page: OpenP
     expect(role["1"]).to_have_text("default")
     expect(role["2"]).to_have_text("previous default")
     act("Start canary", Share="20")
-    expect(row["2"]).to_contain_text("20 %")
-    expect(page.get_by_role("region", name="Canary")).to_contain_text("It answers 20 % of the calls now.")
+    expect(row["2"]).to_contain_text("20%")
+    expect(page.get_by_role("region", name="Canary")).to_contain_text("It answers 20% of the calls now.")
     act("End canary 2")
-    expect(row["2"]).to_contain_text("0 %")
+    expect(row["2"]).to_contain_text("0%")
     act("Start shadow", Share="100")
     expect(page.get_by_role("region", name="Shadow")).to_be_visible()
     act("End shadow 2")
@@ -248,6 +267,7 @@ def test_the_scope_that_is_missing_is_named_and_another_key_is_taken(open_page: 
     trials.keys = {ADMIN}
     page.goto(page.url.partition("#")[0] + "models/classifier/1")
     shadow = page.get_by_role("region", name="Shadow")
+    shadow.locator(".problem").wait_for()
     expect(shadow.locator(".problem")).to_contain_text("lacks the scope 'admin'")
     expect(page.locator(".examples .input img")).to_have_count(0)
     # Other figures and another list are no reason to ask again.
@@ -270,6 +290,7 @@ def test_the_scope_that_is_missing_is_named_and_another_key_is_taken(open_page: 
     expect(shadow.locator(".problem")).to_have_count(0)
     assert page.evaluate("JSON.stringify([localStorage, sessionStorage])").count("of-the-admin") == 1
     page.get_by_role("button", name="Forget the key").click()
+    shadow.locator(".problem").wait_for()
     expect(shadow.locator(".problem")).to_contain_text("lacks the scope 'admin'")
     assert page.evaluate("sessionStorage.length") == 0
     expect(page.get_by_role("button", name="Forget the key")).to_have_count(0)

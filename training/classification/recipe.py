@@ -27,6 +27,7 @@ from training.classification.network import ClassifierGraph, Transfer, build
 from training.classification.options import DEFAULTS, ONLY, ClassificationOptions
 from training.classification.report import CURVES, write_report
 from training.data.contents import fingerprint_like
+from training.data.dataset import class_names
 from training.data.images import ImageData, ImageSplit, load_images
 from training.data.inspection import missed_classes
 from training.data.lazy import Images
@@ -325,7 +326,8 @@ def _write_version(
 ) -> ClassifierManifest:
     data, network, images = run.data, run.options.network, run.data.test.images[:MAX_BATCH]
     names: dict[str, Any] = {"input_name": INPUT, "output_names": ("probabilities",)}
-    card = GoldenCard(rows=min(16, len(images)), atol=1e-4)
+    rows = min(16, len(images))
+    card = GoldenCard(rows=rows, atol=1e-4, labels=class_names(data.test.labels[:rows], data.classes))
     inputs, outputs, difference = export(graph, images, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
     evaluation = evaluator.evaluate(target / MODEL, graph.scaling)
     run.console.print(

@@ -55,6 +55,11 @@ def absent_classes(classes: Sequence[str], labels: npt.NDArray[Any]) -> list[str
     return [classes[index] for index in np.setdiff1d(np.arange(len(classes)), labels)]
 
 
+def class_names(labels: npt.NDArray[Any], classes: Sequence[str]) -> tuple[str, ...]:
+    """The names of class indices."""
+    return tuple(classes[label] for label in labels)
+
+
 def stratified_sample(labels: npt.NDArray[Any], limit: int, seed: int) -> npt.NDArray[np.int64]:
     """The indices of up to `limit` items: about the same fraction of every class, and one of each if possible.
 

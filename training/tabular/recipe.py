@@ -17,6 +17,7 @@ from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.tabular.columns import UNKNOWN, ColumnCard
 from service.tasks.tabular.manifest import CrossValidated, TabularManifest
 from training.baseline import Baseline
+from training.data.dataset import class_names
 from training.data.inspection import missed_classes
 from training.data.recognise import Recognised, Source
 from training.engine.checkpoint import FitState
@@ -270,7 +271,10 @@ def _write_version(
     for index, column in enumerate(data.layout):
         if column.kind == "category":
             rows[1::5, index] = UNKNOWN
-    card = GoldenCard(rows=16, atol=1e-4 if scale is None else 1e-4 * max(abs(scale[0]), scale[1]))
+    count = 16
+    labels = class_names(np.resize(data.test.targets, count), data.classes) if data.classes else None
+    atol = 1e-4 if scale is None else 1e-4 * max(abs(scale[0]), scale[1])
+    card = GoldenCard(rows=count, atol=atol, labels=labels)
     given = {**names, "output_names": (*names["output_names"], evaluation.FEATURES), "max_batch": MAX_BATCH}
     if graph.trees is not None:
         given["translations"] = graph.trees.translations

@@ -17,7 +17,7 @@ from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from training.baseline import Baseline
 from training.data import foreign
-from training.data.dataset import stratified_sample
+from training.data.dataset import class_names, stratified_sample
 from training.data.inspection import missed_classes
 from training.data.recognise import Recognised, Source
 from training.engine.checkpoint import FitState
@@ -169,7 +169,8 @@ class TextRecipe(Recipe[TextOptions, TextData]):
     def _write(self, run: TextRun, graph: TextGraph, state: FitState, target: Path) -> TextManifest:
         data, options, tokens, texts = run.data, run.options, self._tokens, self._texts
         names: Any = {"input_name": INPUT, "output_names": ("probabilities",)}
-        card = GoldenCard(rows=min(16, len(texts.test)), atol=1e-4)
+        rows = min(16, len(texts.test))
+        card = GoldenCard(rows=rows, atol=1e-4, labels=class_names(data.test.labels[:rows], data.classes))
         mixed = padded(texts.test[:MAX_BATCH]).numpy()
         # Every text at lengths of one word, of five, and of the maximum: alone and in a full batch.
         longest = np.resize(np.concatenate(texts.test), (MAX_BATCH, texts.length))

@@ -86,12 +86,32 @@ def _object_with_list(name: str, items: dict[str, Any], limit: int) -> dict[str,
 
 
 def any_of(schemas: Sequence[Any]) -> Any:
-    """The schema of what any of some schemas accepts, which has the title of the first."""
+    """The schema of what any of some schemas accepts.
+
+    Where they differ in the items of a list or in one property of an object, only that is a choice. The whole stays an
+    object, for which generated clients have a single class.
+    """
     different = [schema for index, schema in enumerate(schemas) if schema not in schemas[:index]]
+    first = different[0]
     if len(different) == 1:
-        return different[0]
-    named = {"title": different[0]["title"]} if "title" in different[0] else {}
-    return {**named, "anyOf": [{key: value for key, value in each.items() if key != "title"} for each in different]}
+        return first
+    match _differing(different):
+        case ["items"]:
+            return {**first, "items": any_of([each["items"] for each in different])}
+        case ["properties"]:
+            fields = [each["properties"] for each in different]
+            match _differing(fields):
+                case [name]:
+                    return {**first, "properties": {**fields[0], name: any_of([each[name] for each in fields])}}
+    return {"anyOf": different}
+
+
+def _differing(objects: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The members in which objects differ; none if they do not have the same members."""
+    first = objects[0]
+    if any(each.keys() != first.keys() for each in objects):
+        return []
+    return [name for name in first if any(each[name] != first[name] for each in objects)]
 
 
 async def _read_document(

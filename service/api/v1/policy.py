@@ -30,6 +30,7 @@ from service.policy.policy import (
 from service.stack.problems import responses
 
 _LAST = 20
+_CHANGE = responses(409, 413)
 Alias = Annotated[str, fastapi.Path(pattern=r"^[a-z][a-z0-9_-]{0,62}$", examples=["stable"])]
 Wanted = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$", description="a number or an alias")]
 # The newest versions that are not loaded are listed, up to this number.
@@ -167,7 +168,7 @@ def policy_router() -> APIRouter:
     router = APIRouter(
         prefix="/v1/models/{name}",
         tags=["serving policy"],
-        responses=responses(404, 409, 413, 422, 500),
+        responses=responses(404, 422, 500),
         route_class=SmallBody,
     )
 
@@ -189,7 +190,7 @@ def policy_router() -> APIRouter:
         _served(request, name)
         return AuditLog(entries=[Change(**entry) for entry in await request.app.lifecycle.administration.audit(name)])
 
-    @router.post("/load", summary="Load a version", response_model=ServingState)
+    @router.post("/load", summary="Load a version", response_model=ServingState, responses=_CHANGE)
     async def load_version(request: Request, name: Name, body: Which) -> ServingState:
         """Loads a version beside the others. `load` in the policy becomes a list; a default of `latest` is fixed."""
         return await change(
@@ -197,7 +198,7 @@ def policy_router() -> APIRouter:
             lambda policy, served: changes.load(policy, body.version, served.asked, _default(policy, served)),
         )  # fmt: skip
 
-    @router.post("/unload", summary="Unload a version", response_model=ServingState)
+    @router.post("/unload", summary="Unload a version", response_model=ServingState, responses=_CHANGE)
     async def unload_version(request: Request, name: Name, body: Which) -> ServingState:
         """Unloads a version that neither answers by default nor has an alias or a trial; `load` becomes a list."""
         return await change(
@@ -205,7 +206,7 @@ def policy_router() -> APIRouter:
             lambda policy, served: changes.unload(policy, body.version, served.loaded, _default(policy, served)),
         )  # fmt: skip
 
-    @router.post("/pin", summary="Stay with a version", response_model=ServingState)
+    @router.post("/pin", summary="Stay with a version", response_model=ServingState, responses=_CHANGE)
     async def pin_version(request: Request, name: Name, body: Pin) -> ServingState:
         """Makes a version the default by its number: newer versions are loaded, but do not answer."""
         return await change(
@@ -213,7 +214,7 @@ def policy_router() -> APIRouter:
             lambda policy, served: changes.pin(policy, body.version, _default(policy, served)),
         )  # fmt: skip
 
-    @router.post("/promote", summary="Make a version the default", response_model=ServingState)
+    @router.post("/promote", summary="Make a version the default", response_model=ServingState, responses=_CHANGE)
     async def promote_version(request: Request, name: Name, body: Promote) -> ServingState:
         """At once, or with `if_agreement` when `after` inputs have been compared: then it is promoted or withdrawn."""
         version = body.version or _on_trial(_served(request, name))
@@ -228,7 +229,7 @@ def policy_router() -> APIRouter:
             lambda policy, served: changes.promote_if(policy, version, condition, _default(policy, served)),
         )  # fmt: skip
 
-    @router.post("/rollback", summary="Return to the previous default", response_model=ServingState)
+    @router.post("/rollback", summary="Return to the previous default", response_model=ServingState, responses=_CHANGE)
     async def roll_back(request: Request, name: Name) -> ServingState:
         """Makes the previous default answer again, and ends a canary."""
         found = await asyncio.to_thread(request.app.repository.on_disk, name)
@@ -248,7 +249,7 @@ def policy_router() -> APIRouter:
                     raise
                 found = below[:_MOST_TRIED]
 
-    @router.put("/canary", summary="Start a canary", response_model=ServingState)
+    @router.put("/canary", summary="Start a canary", response_model=ServingState, responses=_CHANGE)
     async def start_canary(request: Request, name: Name, body: NewCanary) -> ServingState:
         """A version answers a share of the calls, or one share after another; then it becomes the default."""
         try:
@@ -262,12 +263,12 @@ def policy_router() -> APIRouter:
             lambda policy, served: changes.set_canary(policy, canary, _default(policy, served)),
         )  # fmt: skip
 
-    @router.delete("/canary", summary="End the canary", response_model=ServingState)
+    @router.delete("/canary", summary="End the canary", response_model=ServingState, responses=_CHANGE)
     async def end_canary(request: Request, name: Name) -> ServingState:
         """The default version answers every call again."""
         return await change(request, name, "end the canary", lambda policy, _: changes.set_canary(policy, None, None))
 
-    @router.put("/shadow", summary="Start a shadow", response_model=ServingState)
+    @router.put("/shadow", summary="Start a shadow", response_model=ServingState, responses=_CHANGE)
     async def start_shadow(request: Request, name: Name, body: NewShadow) -> ServingState:
         """A version gets copies of the calls, and its answers are compared with those that are given."""
         shadow = Shadow(**body.model_dump())
@@ -276,12 +277,12 @@ def policy_router() -> APIRouter:
             lambda policy, served: changes.set_shadow(policy, shadow, _default(policy, served)),
         )  # fmt: skip
 
-    @router.delete("/shadow", summary="End the shadow", response_model=ServingState)
+    @router.delete("/shadow", summary="End the shadow", response_model=ServingState, responses=_CHANGE)
     async def end_shadow(request: Request, name: Name) -> ServingState:
         """No more calls are copied."""
         return await change(request, name, "end the shadow", lambda policy, _: changes.set_shadow(policy, None, None))
 
-    @router.put("/aliases/{alias}", summary="Set an alias", response_model=ServingState)
+    @router.put("/aliases/{alias}", summary="Set an alias", response_model=ServingState, responses=_CHANGE)
     async def set_alias(request: Request, name: Name, alias: Alias, body: Which) -> ServingState:
         """Lets an alias stand for a version."""
         return await change(
@@ -289,7 +290,7 @@ def policy_router() -> APIRouter:
             lambda policy, _: changes.set_alias(policy, alias, body.version),
         )  # fmt: skip
 
-    @router.delete("/aliases/{alias}", summary="Remove an alias", response_model=ServingState)
+    @router.delete("/aliases/{alias}", summary="Remove an alias", response_model=ServingState, responses=_CHANGE)
     async def remove_alias(request: Request, name: Name, alias: Alias) -> ServingState:
         """Removes an alias that nothing uses."""
         return await change(

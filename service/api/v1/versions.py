@@ -60,6 +60,9 @@ class SampleList(BaseModel):
     media_types: list[str] = Field(
         examples=[["image/png"]], description="of each sample, in order; empty where there are none"
     )
+    labels: list[str] | None = Field(
+        None, examples=[["cat"]], description="the true label of each sample; null if that is not known"
+    )
 
 
 class VersionCache(Generic[Value]):
@@ -97,13 +100,19 @@ def versions_router(registry: Registry) -> APIRouter:
         """How many samples the golden file of a version holds; each can be sent to the model's route as it is."""
         with request.app.repository.lease(f"{name}/{version}") as lease:
             found = await samples.get(lease.version, request.app.threads)
-            return SampleList(data=lease.version.manifest.data.name, media_types=[each.media_type for each in found])
+            manifest = lease.version.manifest
+            labels = manifest.golden.labels
+            return SampleList(
+                data=manifest.data.name,
+                media_types=[each.media_type for each in found],
+                labels=None if labels is None else [labels[each.row] for each in found],
+            )
 
     @router.get(
         "/samples/{index}",
         summary="One of them",
         response_class=Response,
-        responses={200: {"content": {"image/png": {}, "image/jpeg": {}, "application/json": {}, "text/plain": {}}}},
+        responses={200: {"content": {"image/png": {}, "application/json": {}, "text/plain": {}}}},
     )
     async def get_sample(
         request: Request,

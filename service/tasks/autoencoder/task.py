@@ -19,7 +19,7 @@ def latent_samples(inputs: Mapping[str, Any], manifest: DecoderManifest, compani
     """The latents of the golden file, as JSON documents."""
     (latents,) = (inputs[spec.name] for spec in manifest.inputs)
     documents = [{"latents": [[round(value, 6) for value in row]]} for row in latents.tolist()]
-    return [Sample("application/json", pydantic_core.to_json(document)) for document in documents]
+    return [Sample("application/json", pydantic_core.to_json(each), row) for row, each in enumerate(documents)]
 
 
 AUTOENCODER = Task(

@@ -84,3 +84,10 @@ def place(pixels: UInt8Array, geometry: Letterbox, frame_height: int, frame_widt
     frame = np.full((frame_height, frame_width, 3), FILL, dtype=np.uint8)
     frame[geometry.top : geometry.top + content[0], geometry.left : geometry.left + content[1]] = pixels
     return frame
+
+
+def without_padding(frame: UInt8Array) -> UInt8Array:
+    """The image in a frame, without the rows and columns at the edges that are padding."""
+    content = (frame != FILL).any(2)
+    rows, columns = (np.flatnonzero(content.any(axis)) for axis in (1, 0))
+    return frame[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else frame

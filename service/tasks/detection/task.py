@@ -1,16 +1,17 @@
 """The task `detection`: detect."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, Field
 
-from service.tasks.base import AnswerBase, Images, Operation, Picture, Results, Task, model_option
+from service.tasks.base import AnswerBase, Images, Operation, Picture, Results, Sample, Task, model_option
 from service.tasks.call import Call, Upload
 from service.tasks.detection.agreement import AGREEMENT
 from service.tasks.detection.boxes import DetectedBox, describe, detections
 from service.tasks.detection.drawing import draw_detections
-from service.tasks.detection.letterbox import Letterbox, letterbox
+from service.tasks.detection.letterbox import Letterbox, letterbox, without_padding
 from service.tasks.detection.manifest import DetectorManifest
 from service.tasks.detection.thresholds import ThresholdAnswer, best_figures, choose_threshold, class_filter
 from service.tasks.familiarity import (
@@ -22,7 +23,7 @@ from service.tasks.familiarity import (
 )
 from service.tasks.images import EncodedImage
 from service.tasks.pauses import map_with_pauses
-from service.tasks.samples import SMEAR, image_samples
+from service.tasks.samples import SMEAR, encode_sample
 
 
 class DetectOptions(StrictOptions):
@@ -121,6 +122,12 @@ def _bounds(manifest: DetectorManifest, _limit: int) -> dict[str, Any]:
     return {**figures, "classes": {"examples": [",".join(manifest.labels)]}}
 
 
+def letterbox_samples(inputs: Mapping[str, Any], manifest: Any, companion: Any) -> list[Sample]:  # noqa: ARG001
+    """The images of a golden file without their padding."""
+    (frames,) = (inputs[spec.name] for spec in manifest.inputs)
+    return [encode_sample(without_padding(frame), row) for row, frame in enumerate(frames)]
+
+
 DETECTION = Task(
     name="detection",
     manifest=DetectorManifest,
@@ -136,6 +143,6 @@ DETECTION = Task(
             bounds=_bounds,
         ),
     ),
-    samples=image_samples,
+    samples=letterbox_samples,
     agreement=AGREEMENT,
 )

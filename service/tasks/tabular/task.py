@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pydantic_core
 from pydantic import BaseModel, Field
 
@@ -152,12 +153,14 @@ def _csv_example(manifest: TabularManifest | None) -> Any:
 
 def row_samples(inputs: Mapping[str, Any], manifest: TabularManifest, companion: None) -> list[Sample]:  # noqa: ARG001
     """The rows of the golden file, those without a missing value first; such a value is null."""
-    (unordered,) = (inputs[spec.name] for spec in manifest.inputs)
-    rows = sorted(unordered, key=lambda row: bool(np.isnan(row).any()))
-    written = (
-        {card.name: card.write(float(value)) for card, value in zip(manifest.columns, row, strict=True)} for row in rows
-    )
-    return [Sample("application/json", pydantic_core.to_json({"rows": [row]})) for row in written]
+    (rows,) = (inputs[spec.name] for spec in manifest.inputs)
+
+    def written(row: npt.NDArray[np.float32]) -> bytes:
+        cells = zip(manifest.columns, row, strict=True)
+        return pydantic_core.to_json({"rows": [{card.name: card.write(float(value)) for card, value in cells}]})
+
+    order = sorted(range(len(rows)), key=lambda index: bool(np.isnan(rows[index]).any()))
+    return [Sample("application/json", written(rows[index]), index) for index in order]
 
 
 TABULAR = Task(

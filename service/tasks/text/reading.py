@@ -77,7 +77,7 @@ def without_each(ids: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
 
 def influence(
     text: str, reading: Reading, probabilities: npt.NDArray[np.float32], without: npt.NDArray[np.float32]
-) -> list[dict[str, str | int | float]]:
+) -> list[dict[str, str | int | float | bool]]:
     """How much each word moves the likeliest label (occlusion, Zeiler and Fergus 2014, arXiv:1311.2901).
 
     A word's weight is the loss of log-odds without it; near 1 a probability hardly changes. `probabilities` of the
@@ -86,8 +86,8 @@ def influence(
     likeliest = int(probabilities.argmax())
     lost = (_log_odds(probabilities[likeliest]) - _log_odds(without[:, likeliest])).tolist()
     return [
-        {"word": text[start:end], "start": start, "weight": round(weight, 4)}
-        for (start, end), weight in zip(reading.offsets, lost, strict=True)
+        {"word": text[start:end], "start": start, "weight": round(weight, 4), "known": known}
+        for (start, end), weight, known in zip(reading.offsets, lost, (reading.ids != UNKNOWN).tolist(), strict=True)
     ]
 
 

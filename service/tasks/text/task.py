@@ -50,6 +50,7 @@ class WordInfluence(BaseModel):
     weight: float = Field(
         examples=[1.24], description="log-odds with the word less log-odds without it: 0.69 is odds twice as good"
     )
+    known: bool = Field(description="whether the vocabulary has it; a word that it lacks has no influence")
 
 
 class TextPrediction(Labelled):
@@ -197,7 +198,8 @@ def text_samples(inputs: Mapping[str, Any], manifest: TextManifest, companion: T
     """The texts of the golden file, reduced to known words, the shortest first."""
     (ids,) = (inputs[spec.name] for spec in manifest.inputs)
     texts = companion.decode_batch([row[(row != PAD) & (row != UNKNOWN)].tolist() for row in ids])
-    return [Sample("text/plain", text.encode()) for text in sorted(texts, key=len) if text.strip()]
+    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    return [Sample("text/plain", texts[index].encode(), index) for index in order if texts[index].strip()]
 
 
 TEXT = Task(

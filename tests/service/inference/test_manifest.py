@@ -63,6 +63,7 @@ def test_a_file_that_is_not_a_manifest(tmp_path: Path, text: str):
         ({"calibration": {"temperature": 0, "ece_before": 0.1, "ece_after": 0.1}}, r"calibration\.temperature"),
         ({"files": {}}, "files: names no model.onnx"),
         ({"labels": None}, "labels"),
+        ({"golden": {"rows": 4, "atol": 1e-4, "labels": ["red"]}}, "golden: .*1 labels for 4 rows"),
     ],
 )
 def test_a_wrong_field_is_named(tmp_path: Path, values: dict, says: str):

@@ -12,7 +12,7 @@ from service.inference.observers import CallEnded
 from service.inference.routing import Served
 from service.lifecycle import canary as module
 from service.lifecycle.canary import Canaries
-from service.policy.policy import Canary, Policy, Step, Withdraw
+from service.policy.policy import Canary, CanaryStep, Policy, Withdraw
 from service.processes.board import Board
 from service.tasks.cards import FamiliarityCard
 from service.tasks.registry import BUILT_IN
@@ -40,7 +40,7 @@ class Told:
         return {each["role"]: each for each in state["versions"]}
 
 
-def served(*numbers: str, canary: str | None = "2", steps: tuple[Step, ...] = (), **limits: Any) -> Served:
+def served(*numbers: str, canary: str | None = "2", steps: tuple[CanaryStep, ...] = (), **limits: Any) -> Served:
     tried = {"steps": steps} if steps else {"share": 0.25}
     policy = Policy(
         default=numbers[0],
@@ -136,7 +136,7 @@ async def test_a_canary_proves_itself_with_as_many_calls_as_it_is_judged_by(tmp_
     one, two = Told(Board(tmp_path, 0)), Told(Board(tmp_path, 1))
     assert "can be compared" in await one.canaries.waits_for("classifier")
     for told in (one, two):
-        told.update("1", "2", after=10, steps=(Step(share=1),))
+        told.update("1", "2", after=10, steps=(CanaryStep(share=1),))
     assert await one.canaries.waits_for("classifier") == "10 more calls of the canary"
     assert (await one.canaries.state("classifier"))["waits_for"] == "10 more calls of the canary"
     one.canaries.observe([ended("2")] * 4)

@@ -69,8 +69,8 @@ def test_influence_is_the_drop_in_log_odds_of_the_likeliest_label():
     assert [(one == UNKNOWN).tolist() for one in variants] == [[True, False], [False, True]]
     words = influence(text, reading, np.array([0.2, 0.8]), np.array([[0.9, 0.1], [0.25, 0.75]]))
     assert words == [
-        {"word": "Oil", "start": 0, "weight": 3.5835},
-        {"word": "prices", "start": 4, "weight": 0.2877},
+        {"word": "Oil", "start": 0, "weight": 3.5835, "known": True},
+        {"word": "prices", "start": 4, "weight": 0.2877, "known": True},
     ]
 
 

@@ -40,26 +40,34 @@ export class Problem extends Error {
     if (this.kind === "offline") return t("problem.offline");
     if (this.kind === "key") return t(this.keyed ? "problem.refused" : "problem.key");
     if (this.kind === "forbidden" && (language !== "en" || !this.detail)) return t("problem.forbidden");
-    if (this.kind === "overloaded") return t("problem.overloaded", { seconds: this.retryAfter ?? 1 });
+    if (this.kind === "overloaded") {
+      const known = this.slug === "rate-limited" ? "problem.limited" : "problem.overloaded";
+      return t(known, { seconds: this.retryAfter ?? 1 });
+    }
     const known = `problem.${this.slug}`;
     if (language !== "en" && hasText(known)) return t(known);
     return this.detail || t("problem.unknown", { status: this.status });
   }
 }
 
-/** The server's answer, and the seconds that it took; throws a `Problem`. */
+/**
+ * The server's answer, the seconds that it took, and what was sent, as snippets show it; throws a `Problem`.
+ *
+ * A body that is not text is not in `sent`.
+ */
 export async function call(path, { method = "GET", query = {}, body, headers = {}, signal } = {}) {
   const started = performance.now();
-  const sent = key() ? { ...headers, Authorization: `Bearer ${key()}` } : headers;
+  const authorised = key() ? { ...headers, Authorization: `Bearer ${key()}` } : headers;
   let response;
   try {
-    response = await fetch(address(path, query), { method, body, headers: sent, signal });
+    response = await fetch(address(path, query), { method, body, headers: authorised, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem("offline");
   }
   if (!response.ok) throw await problemOf(response);
-  return { response, seconds: (performance.now() - started) / 1000 };
+  const sent = { path, query, media: headers["Content-Type"], body: typeof body === "string" ? body : undefined };
+  return { response, seconds: (performance.now() - started) / 1000, sent };
 }
 
 export async function json(path, options) {

@@ -37,10 +37,11 @@ export const hasText = (key) => key in TEXTS[language];
 export const number = (value, digits = 0) =>
   value.toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
-export const percent = (value, digits = 1) => `${number(100 * value, digits)} %`;
+export const percent = (value, digits = 1) =>
+  value.toLocaleString(language, { style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits });
 
 /** A share in percent, with no more digits than it needs. */
-export const roughly = (share) => `${brief(100 * share, 3)} %`;
+export const roughly = (share) => share.toLocaleString(language, { style: "percent", maximumSignificantDigits: 3 });
 
 /** A number with about so many significant digits, as people write it. */
 export const brief = (value, digits = 4) => value.toLocaleString(language, { maximumSignificantDigits: digits });

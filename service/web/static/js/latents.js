@@ -2,18 +2,16 @@
 
 import { call } from "./api.js";
 
-/** Pictures of latents by the model that the query names: the answer, and a description of the request for the snippets. */
+/** Pictures of latents by the model that the query names: the answer, and what was sent, for the snippets. */
 export async function decodeLatents(latents, query, signal) {
   const rounded = latents.map((row) => row.map((value) => Number(value.toFixed(4))));
-  const media = "application/json";
-  const body = JSON.stringify({ latents: rounded });
-  const { response } = await call("v1/decode", {
+  const { response, sent } = await call("v1/decode", {
     method: "POST",
     query,
-    body,
-    headers: { "Content-Type": media },
+    body: JSON.stringify({ latents: rounded }),
+    headers: { "Content-Type": "application/json" },
     signal,
   });
   const { results } = await response.json();
-  return { results, described: { path: "v1/decode", query, media, document: { latents: rounded.slice(0, 1) } } };
+  return { results, sent };
 }

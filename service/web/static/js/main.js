@@ -67,6 +67,7 @@ async function show(moved) {
   render(main, {
     models: panel.tasks ? served.models.filter(({ task }) => panel.tasks.includes(task)) : served.models,
     refused: served.refused,
+    disagreeing: served.disagreeing,
     settings: settingsOf(panel.id),
     memory: memories.get(panel.id),
     card: CARD && { name: decodeURIComponent(CARD[1]), version: decodeURIComponent(CARD[2]) },

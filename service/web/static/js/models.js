@@ -2,13 +2,14 @@
 
 import { ROOT, blob, json } from "./api.js";
 
-/** `{models, refused}`: each model once, as its default version, with all that are loaded in `versions`. */
+/** `{models, refused, disagreeing}`: each model once, as its default version, with all that are loaded in `versions`. */
 export async function listModels() {
-  const { models, refused } = await json("v1/models");
+  const { models, refused, disagreeing } = await json("v1/models");
   const byName = [...Map.groupBy(models, ({ name }) => name).values()];
   return {
     models: byName.map((versions) => ({ ...(versions.find((each) => each.default) ?? versions[0]), versions })),
     refused,
+    disagreeing,
   };
 }
 
@@ -38,13 +39,14 @@ export async function manifestOf({ model, version }) {
   return (await detailOf({ name: model, version })).manifest;
 }
 
-/** Samples of a version: `{data, items}`, each with its path, its media type and how to get it. */
+/** Samples of a version: `{data, items}`, each with its path, its media type, its true label and how to get it. */
 export async function samplesOf(model) {
   const path = `${pathOf(model)}/samples`;
-  const { data, media_types: types } = await json(path);
+  const { data, media_types: types, labels } = await json(path);
   const items = types.map((mediaType, index) => ({
     index,
     mediaType,
+    label: labels?.[index] ?? null,
     path: `${path}/${index}`,
     blob: () => blob(`${path}/${index}`),
     json: () => json(`${path}/${index}`),
@@ -58,5 +60,5 @@ export const reportPath = (model, file) => `${pathOf(model)}/report${file ? `/${
 export const pageOf = ({ name, version }) =>
   new URL(`models/${encodeURIComponent(name)}/${encodeURIComponent(version)}`, ROOT);
 
-/** The query that asks a model: its name, and the version or alias that somebody chose. */
-export const askedAs = ({ name, wanted }) => (wanted ? { model: name, version: wanted } : { model: name });
+/** The query that asks a model: its name, with the version or alias that somebody chose. */
+export const askedAs = ({ name, wanted }) => ({ model: wanted ? `${name}/${wanted}` : name });

@@ -3,8 +3,10 @@
 import { ROOT, key, keys, setKey } from "./api.js";
 import { h, put } from "./dom.js";
 import { LANGUAGES, language, t } from "./i18n.js";
+import { icon } from "./icons.js";
 import { isDark, toggleTheme } from "./theme.js";
 
+const LOGO = new URL("../icon.svg", import.meta.url);
 const keyPlace = h("span"); // the button that forgets the key, while there is one
 keys.addEventListener("change", showKey);
 
@@ -15,28 +17,25 @@ export function showHeader({ panels, current, onlanguage }) {
     h(
       "li",
       {},
-      h("a", { href: new URL(`#/${id}`, ROOT), "aria-current": id === current ? "page" : null }, t(`nav.${id}`)),
+      h(
+        "a",
+        { href: new URL(`#/${id}`, ROOT), "aria-current": id === current ? "page" : null },
+        icon(id),
+        t(`nav.${id}`),
+      ),
     ),
   );
-  const tabs = h("ul", { class: "tabs" }, links);
   put(
     document.getElementById("header"),
     h("a", { class: "skip", href: "#main", onclick: toMain }, t("nav.skip")),
     h(
       "div",
       { class: "bar" },
-      h("a", { class: "brand", href: ROOT }, "Quartet"),
-      h("nav", { "aria-label": t("nav.label") }, tabs),
+      h("a", { class: "brand", href: ROOT }, h("img", { src: LOGO, alt: "" }), "Quartet"),
+      h("nav", { "aria-label": t("nav.label") }, h("ul", { class: "tabs" }, links)),
       h("div", { class: "tools" }, keyPlace, languageButton(onlanguage), themeButton()),
     ),
   );
-  showTab(tabs);
-}
-
-/** On a phone the tabs are wider than the screen: brings the one that is shown into view. */
-function showTab(list) {
-  const current = list.querySelector("[aria-current]");
-  if (current) list.scrollLeft = current.offsetLeft - (list.clientWidth - current.offsetWidth) / 2;
 }
 
 function toMain(event) {

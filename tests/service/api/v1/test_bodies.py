@@ -7,10 +7,11 @@ import json
 import threading
 from collections.abc import Mapping
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from service.api.v1.bodies import describe_body, reader_of
+from service.api.v1.bodies import any_of, describe_body, reader_of
 from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 from service.settings import Settings
 from service.stack.exchange import Exchange
@@ -210,6 +211,19 @@ def test_the_schema_of_a_document_is_what_any_of_the_models_accepts():
     # The model that answers by default is not served, but another one is.
     assert words_body(None, "other") == {"schema": other, "example": "None"}
     assert words_body(None) == {"schema": {"enum": [None], "maxLength": 9}, "example": "None"}
+
+
+def test_models_that_differ_in_a_part_share_the_rest():
+    def rows(*columns: str, title: str = "Rows") -> dict[str, Any]:
+        row = {"type": "object", "required": list(columns), "properties": {name: {} for name in columns}}
+        return {"title": title, "type": "object", "properties": {"rows": {"type": "array", "items": row}}}
+
+    one, two = rows("a"), rows("a", "b")
+    both = any_of([one, two, one])
+    assert both["title"] == "Rows"
+    items = [each["properties"]["rows"]["items"] for each in (one, two)]
+    assert both["properties"]["rows"] == {"type": "array", "items": {"anyOf": items}}
+    assert any_of([one, rows("a", title="Others")]) == {"anyOf": [one, rows("a", title="Others")]}
 
 
 CHARSETS = ["utf-7", "unicode_escape", "undefined", "latin-1", "no-such-charset", "x" * 30_000, ""]

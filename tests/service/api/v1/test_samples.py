@@ -24,12 +24,14 @@ ROUTES = {
     "topics": "classify-text",
     "tabular": "predict-tabular",
 }
+LABELS = ["red", "green", "blue", "red"]
 
 
 @pytest.fixture
 async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    for write in (write_model, write_detector, write_autoencoder, write_topics, write_tabular):
+    for write in (write_detector, write_autoencoder, write_topics, write_tabular):
         write(tmp_path)
+    write_model(tmp_path, golden={"rows": len(LABELS), "atol": 1e-4, "labels": LABELS})
     app = create_app(Settings(models=tmp_path, device="cpu", threads=1))
     async with (
         app.router.lifespan_context(app),
@@ -50,6 +52,11 @@ async def test_every_task_has_samples_that_its_route_takes(client: httpx.AsyncCl
             assert answer.status_code == 200, (model, answer.text)
         beyond = await client.get(f"/v1/models/{model}/1/samples/{len(described['media_types'])}")
         assert beyond.status_code == 404
+
+
+async def test_samples_have_their_true_labels_where_they_are_known(client: httpx.AsyncClient):
+    assert (await client.get("/v1/models/classifier/1/samples")).json()["labels"] == LABELS
+    assert (await client.get("/v1/models/detector/1/samples")).json()["labels"] is None
 
 
 async def test_a_version_is_described_as_its_model_is(client: httpx.AsyncClient):

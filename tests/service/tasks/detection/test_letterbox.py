@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from service.tasks.detection.letterbox import FILL, Letterbox, letterbox
+from service.tasks.detection.letterbox import FILL, Letterbox, letterbox, without_padding
 from service.tasks.images import EncodedImage
 from tests.pictures import encode, photograph
 
@@ -50,6 +50,16 @@ def test_a_wide_image_is_centred_between_grey_bars():
     assert (frame[16:48] == 200).all()
     assert (frame[:16] == FILL).all()
     assert (frame[48:] == FILL).all()
+
+
+@pytest.mark.parametrize("size", [(50, 100), (100, 50), (64, 64)])
+def test_padding_is_taken_off_again(size: tuple[int, int]):
+    pixels = np.full((*size, 3), 200, np.uint8)
+    pixels[10:20] = FILL  # inside the image it is no padding
+    frame, geometry = letterbox(EncodedImage.open(encode(pixels)), 64, 64)
+    assert without_padding(frame).shape == (geometry.content_height, geometry.content_width, 3)
+    blank = np.full((8, 8, 3), FILL, np.uint8)
+    np.testing.assert_array_equal(without_padding(blank), blank)
 
 
 def test_image_of_the_frames_size_is_left_alone():

@@ -7,6 +7,7 @@ import { span } from "./span.js";
 
 const QUALITY = 0.8;
 const REPORT_MS = 500;
+const FONT = 11; // pixels
 
 let options = null;
 let screen = null;
@@ -92,6 +93,7 @@ async function refused(response) {
 function draw(canvas, boxes) {
   screen.drawImage(canvas, 0, 0);
   screen.lineWidth = 2;
+  screen.font = `600 ${FONT}px system-ui, sans-serif`;
   for (const [index, colour] of options.colours.entries()) {
     screen.strokeStyle = colour;
     screen.beginPath();
@@ -102,6 +104,17 @@ function draw(canvas, boxes) {
     }
     screen.stroke();
   }
+  for (const box of boxes) label(box);
+}
+
+/** The label of a box above it, or inside it at the upper edge of the picture. */
+function label({ index, label: text, x_min: left, y_min: top }) {
+  const height = FONT + 4;
+  const at = top < height ? top : top - height;
+  screen.fillStyle = options.colours[index % options.colours.length];
+  screen.fillRect(left - 1, at, screen.measureText(text).width + 6, height);
+  screen.fillStyle = "#10131c";
+  screen.fillText(text, left + 2, at + FONT);
 }
 
 function report(at, found) {

@@ -1,13 +1,14 @@
 // Classify: a picture in, probabilities out, and the set of labels that holds the truth as often as asked.
 
 import { h, put } from "../dom.js";
-import { t } from "../i18n.js";
+import { number, t } from "../i18n.js";
 import { askedAs, detailOf, manifestOf } from "../models.js";
 import { createRunner } from "../runner.js";
 import { codeView } from "../widgets/code.js";
 import { chosenModel, heading } from "../widgets/frame.js";
 import { createStatus } from "../widgets/status.js";
 import { timing } from "../widgets/timing.js";
+import { fileTable } from "./classify-files.js";
 import { labelAnswer } from "./labels.js";
 import { askAbout, pictureInput, pictureOf } from "./picture.js";
 
@@ -15,13 +16,12 @@ const SHOWN = 8;
 
 export function render(root, { models, settings, memory, signal, again }) {
   const model = chosenModel(models, settings);
-  const asked = askedAs(model);
   const status = createStatus();
-  const answer = h("section", { class: "card stack", "aria-label": t("classify.answer") });
-  const clear = () => put(answer, h("p", { class: "quiet" }, t("classify.empty")));
+  const answer = h("div", { class: "stack" }, h("p", { class: "quiet" }, t("classify.empty")));
   const code = codeView();
-  const run = createRunner(classify, status, signal, clear);
-  const input = pictureInput(model, { settings, memory, signal, onpick: run });
+  const run = createRunner(classify, status, signal, () => put(answer));
+  const input = pictureInput(model, { settings, memory, signal, onpick: run, onfiles });
+  let table = null; // of the answers to several files
   put(
     root,
     heading("classify", { models, model, onchange: change }),
@@ -35,11 +35,10 @@ export function render(root, { models, settings, memory, signal, again }) {
         h("h2", {}, t("samples.title")),
         input.samples,
       ),
-      h("div", { class: "stack" }, status.element, answer),
+      h("section", { class: "card stack", "aria-label": t("classify.answer") }, status.element, answer),
     ),
     code.element,
   );
-  clear();
   begin();
 
   function change(changes) {
@@ -49,24 +48,44 @@ export function render(root, { models, settings, memory, signal, again }) {
 
   async function begin() {
     try {
-      await input.offer();
+      await input.offer({ pick: !memory.files });
+      if (memory.files && !signal.aborted) onfiles(memory.files);
     } catch (error) {
       if (!signal.aborted) status.show(error, begin);
     }
   }
 
+  async function queryOf() {
+    const { manifest } = await detailOf(model);
+    return { ...askedAs(model), top_k: Math.min(1000, manifest.labels.length) };
+  }
+
   async function classify(picked) {
     const picture = await pictureOf(picked);
     input.show(picture);
-    const { manifest } = await detailOf(model);
-    const query = { ...asked, top_k: Math.min(1000, manifest.labels.length) };
-    const { answered, document, sent } = await askAbout(picture, picked, "v1/predict", query, signal);
+    const { answered, document, described } = await askAbout(picture, picked, "v1/predict", await queryOf(), signal);
     const elements = labelAnswer(document.results[0], {
       manifest: await manifestOf(document),
       settings,
       shown: SHOWN,
-      onmove: (coverage) => code.show({ path: "v1/predict", query: { ...asked, coverage }, ...sent }),
+      truth: picked.sample?.label,
     });
-    put(answer, elements, timing(answered, document));
+    if (!memory.files?.includes(picked.file)) memory.files = null;
+    const back = h("button", { type: "button", onclick: () => put(answer, table) }, t("files.back"));
+    put(answer, memory.files && back, elements, timing(answered, document));
+    code.show(described);
+  }
+
+  function onfiles(files) {
+    memory.files = files;
+    table = fileTable(files, {
+      ask: async (file) => askAbout(file, { file }, "v1/predict", await queryOf(), signal),
+      onpick: (file) => input.choose({ file }),
+      ondescribed: code.show,
+      signal,
+    });
+    status.clear();
+    input.say(t("files.picked", { count: number(files.length) }));
+    put(answer, table);
   }
 }

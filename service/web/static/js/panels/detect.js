@@ -1,15 +1,18 @@
 // Detect: boxes over a picture, and the threshold beside the curve that says what it costs.
 
 import { h, put } from "../dom.js";
-import { t } from "../i18n.js";
+import { number, t } from "../i18n.js";
 import { askedAs, detailOf, manifestOf } from "../models.js";
+import { nameOf } from "../names.js";
 import { createRunner } from "../runner.js";
 import { boxView } from "../widgets/boxes.js";
 import { codeView } from "../widgets/code.js";
-import { familiarity } from "../widgets/familiarity.js";
 import { chosenModel, heading } from "../widgets/frame.js";
+import { more } from "../widgets/more.js";
+import { colourOf } from "../widgets/palette.js";
 import { createStatus } from "../widgets/status.js";
 import { timing } from "../widgets/timing.js";
+import { typicality } from "../widgets/typicality.js";
 import { liveView } from "./detect-live.js";
 import { askAbout, pictureInput, pictureOf } from "./picture.js";
 import { thresholdView } from "./threshold.js";
@@ -23,29 +26,23 @@ export function render(root, { models, settings, memory, signal, again }) {
   const status = createStatus();
   const view = boxView();
   const counts = h("ul", { class: "chips", "aria-label": t("detect.counts") });
-  const known = h("div");
-  const where = h("div");
+  const about = h("div", { class: "stack" });
   const side = h("div", { class: "stack" });
   const code = codeView();
   const run = createRunner(detect, status, signal, clear);
   const input = pictureInput(model, { settings, memory, signal, onpick: run, compact: true });
-  const listed = h("details", { class: "card", hidden: true }, h("summary", {}, t("detect.list")), view.list);
-  const result = h(
-    "section",
-    { class: "card stack", "aria-label": t("detect.answer"), hidden: true },
-    view.element,
-    known,
-    counts,
-    where,
-  );
+  const found = h("div", { class: "stack", hidden: true }, view.element, counts, about);
+  const empty = h("p", { class: "quiet" }, t("detect.empty"));
+  const result = h("section", { class: "card stack", "aria-label": t("detect.answer") }, status.element, empty, found);
   let boxes = [];
   let threshold = null;
+  let data = "";
   let describe = () => {};
   put(
     root,
     heading("detect", { models, model, onchange: change }),
     h("section", { class: "card input-row", "aria-label": t("detect.picture") }, input.picker, input.samples),
-    h("div", { class: "columns wide-left" }, h("div", { class: "stack" }, status.element, result, listed), side),
+    h("div", { class: "columns wide-left" }, result, side),
     live(),
     code.element,
   );
@@ -80,8 +77,8 @@ export function render(root, { models, settings, memory, signal, again }) {
 
   function clear() {
     boxes = [];
-    result.hidden = true;
-    listed.hidden = true;
+    found.hidden = true;
+    empty.hidden = true;
   }
 
   async function detect(picked) {
@@ -89,32 +86,33 @@ export function render(root, { models, settings, memory, signal, again }) {
     if (picked.file) input.show(picture);
     const { manifest } = await detailOf(model);
     const query = { ...asked, confidence: manifest.suppression.floor, max_detections: MOST };
-    const { answered, document, sent } = await askAbout(picture, picked, "v1/detect", query, signal);
-    const [found] = document.results;
-    const { width, height, boxes: all } = found;
-    boxes = all;
-    result.hidden = false;
-    listed.hidden = false;
-    view.show(picture, width, height);
-    put(known, familiarity(found, await manifestOf(document)));
-    put(where, timing(answered, document));
+    const { answered, document, described } = await askAbout(picture, picked, "v1/detect", query, signal);
+    const answeredBy = await manifestOf(document);
+    const [detections] = document.results;
+    boxes = detections.boxes;
+    data = answeredBy.data.name;
+    view.show(picture, detections.width, detections.height);
+    put(
+      about,
+      typicality(detections, answeredBy),
+      more("boxes", t("detect.list"), view.list),
+      timing(answered, document),
+    );
+    found.hidden = false;
+    empty.hidden = true;
+    describe = () => code.show(described, t("detect.filtered", { confidence: threshold.confidence }));
     filter();
-    describe = () =>
-      code.show({
-        path: "v1/detect",
-        query: { ...asked, confidence: threshold.confidence },
-        ...sent,
-      });
-    describe();
   }
 
   function filter() {
     const kept = boxes.filter(({ score }) => score >= threshold.confidence);
     view.draw(kept);
-    const totals = new Map();
-    for (const { label } of kept) totals.set(label, (totals.get(label) ?? 0) + 1);
-    const texts = [...totals].map(([label, count]) => h("li", {}, `${label}: ${count}`));
-    put(counts, texts.length ? texts : h("li", {}, t("detect.nothing")));
+    const chips = [...Map.groupBy(kept, ({ label }) => label)].map(([label, same]) => {
+      const chip = h("li", { class: "coloured" }, `${nameOf(label, data)}: ${number(same.length)}`);
+      chip.style.setProperty("--colour", colourOf(same[0].index));
+      return chip;
+    });
+    put(counts, chips.length ? chips : h("li", {}, t("detect.nothing")));
     describe();
   }
 }

@@ -6,79 +6,86 @@ import { brief, t } from "../i18n.js";
 import { decodeLatents } from "../latents.js";
 import { askedAs, samplesOf } from "../models.js";
 import { createRunner } from "../runner.js";
-import { familiarity } from "../widgets/familiarity.js";
 import { latentBars } from "../widgets/latents.js";
-import { section } from "../widgets/section.js";
-import { sampleRow } from "../widgets/samples.js";
+import { sampleIn, sampleRow } from "../widgets/samples.js";
 import { sketch } from "../widgets/sketch.js";
 import { createStatus } from "../widgets/status.js";
 import { pngUrl, tiles } from "../widgets/tiles.js";
+import { typicality } from "../widgets/typicality.js";
 
 const MORE = 10;
 const SPREAD = 0.45; // of the latents' own standard deviations
 
-export function drawSection({ family, signal, code }) {
+export function drawTool({ family, settings, signal, code }) {
   const { autoencoder, encoder, decoder } = family;
+  const leader = autoencoder ?? encoder;
   const status = createStatus();
-  const restored = h("figure", { class: "shown" }, waiting());
-  const numbers = h("figure", { class: "shown" }, waiting());
-  const more = h("div");
+  const numbers = h("figure", { class: "frame" });
+  const restored = h("figure", { class: "frame" });
+  const verdict = h("div", { class: "stack" });
+  const more = h("section", { class: "card stack", "aria-label": t("draw.similar"), hidden: true });
   const samples = h("div");
   const sheet = sketch(() => run());
-  const run = createRunner(restore, status, signal);
-  const card = (autoencoder ?? encoder).manifest;
+  const run = createRunner(restore, status, signal, empty);
+  const runMore = createRunner(generateMore, status, signal);
   let latents = null;
   const similar = h(
     "button",
     { type: "button", class: "primary", disabled: true, onclick: () => runMore() },
     t("draw.more", { count: MORE }),
   );
-  const runMore = createRunner(generateMore, status, signal);
+  empty();
   offer();
-  return section(
-    "draw",
-    h("p", { class: "quiet" }, t("draw.lead", { numbers: card.latent })),
+  return h(
+    "div",
+    { class: "stack" },
     h(
-      "div",
-      { class: "columns thirds" },
+      "section",
+      { class: "card stack", "aria-label": t("draw.title") },
       h(
         "div",
-        { class: "stack" },
-        sheet.element,
-        h(
-          "div",
-          { class: "row" },
-          h("button", { type: "button", onclick: clear }, t("draw.clear")),
-          encoder && decoder?.details && similar,
-        ),
+        { class: "trio" },
+        h("div", {}, h("h2", {}, t("draw.drawing")), sheet.element),
+        h("div", {}, h("h2", {}, t("draw.numbers", { numbers: leader.manifest.latent })), numbers),
+        autoencoder && h("div", {}, h("h2", {}, t("draw.restored")), restored),
       ),
-      numbers,
-      restored,
+      h(
+        "div",
+        { class: "row" },
+        h("button", { type: "button", onclick: clear }, t("draw.clear")),
+        encoder && decoder?.details && similar,
+      ),
+      status.element,
+      verdict,
+      samples,
     ),
-    status.element,
     more,
-    samples,
   );
 
   async function offer() {
-    const found = await samplesOf(autoencoder ?? encoder).catch(() => null);
+    const found = await samplesOf(leader).catch(() => null);
     if (!found || signal.aborted) return;
-    put(
-      samples,
-      sampleRow(found, async (sample) => {
-        await sheet.copy(await sample.blob(), (card.image.background ?? 1) < 0.5);
-        run();
-      }),
-    );
+    put(samples, sampleRow(found, pick));
+    if (found.items.length) pick(sampleIn(found, settings));
+  }
+
+  async function pick(sample) {
+    settings.set({ sample: sample.index });
+    await sheet.copy(await sample.blob(), (leader.manifest.image.background ?? 1) < 0.5);
+    run();
   }
 
   function clear() {
     sheet.clear();
+    empty();
+  }
+
+  function empty() {
     latents = null;
     similar.disabled = true;
-    put(restored, waiting());
-    put(numbers, waiting());
-    put(more);
+    more.hidden = true;
+    put(verdict);
+    for (const each of [numbers, restored]) put(each, h("p", { class: "quiet" }, t("draw.waiting")));
   }
 
   async function restore() {
@@ -93,22 +100,18 @@ export function drawSection({ family, signal, code }) {
     if (encoded) {
       latents = encoded.results[0].latents;
       similar.disabled = false;
-      put(numbers, latentBars(latents), h("figcaption", {}, t("draw.numbers", { numbers: latents.length })));
+      put(numbers, latentBars(latents));
     }
     if (answer) {
-      const [result] = answer.results;
-      const { png, error } = result;
+      const [{ png, error }] = answer.results;
       const usual = autoencoder.manifest.metrics.mse;
-      put(
-        restored,
-        h("img", { class: "pixelated large", src: pngUrl(png), alt: t("draw.restored") }),
-        h("figcaption", {}, t("draw.error", { error: brief(error, 2), usual: brief(usual, 2) })),
-        familiarity(result, autoencoder.manifest),
-      );
+      put(restored, h("img", { class: "pixelated", src: pngUrl(png), alt: t("draw.restored") }));
+      put(verdict, h("p", {}, t("draw.error", { error: brief(error, 2), usual: brief(usual, 2) })));
     }
+    verdict.append(typicality((answer ?? encoded).results[0], leader.manifest));
     code.show({
       path: answer ? "v1/reconstruct" : "v1/encode",
-      query: askedAs(autoencoder ?? encoder),
+      query: askedAs(leader),
       media: "image/png",
       file: "drawing.png",
     });
@@ -116,13 +119,12 @@ export function drawSection({ family, signal, code }) {
 
   async function generateMore() {
     const near = Array.from({ length: MORE }, () => nearby(latents, decoder.details.directions));
-    const { results, described } = await decodeLatents(near, askedAs(decoder), signal);
-    put(more, tiles(results));
-    code.show(described);
+    const { results, sent } = await decodeLatents(near, askedAs(decoder), signal);
+    more.hidden = false;
+    put(more, h("h2", {}, t("draw.similar")), tiles(results));
+    code.show(sent);
   }
 }
-
-const waiting = () => h("div", { class: "waiting quiet" }, t("draw.waiting"));
 
 /** Latents close by, moved at random along the main directions. */
 function nearby(latents, directions) {

@@ -6,19 +6,25 @@ import { percent, t } from "../i18n.js";
 import { decodeLatents } from "../latents.js";
 import { askedAs, samplesOf } from "../models.js";
 import { createRunner } from "../runner.js";
-import { section } from "../widgets/section.js";
 import { slider } from "../widgets/slider.js";
 import { createStatus } from "../widgets/status.js";
 import { pngUrl } from "../widgets/tiles.js";
 
 const STEPS = 20;
+const STRIDE = 2; // from one frame of the strip to the next
 const OFFERED = 10;
 
-export function morphSection({ family: { encoder, decoder }, settings, signal, code }) {
+export function morphTool({ family: { encoder, decoder }, settings, signal, code }) {
   const status = createStatus();
-  const image = h("img", { class: "pixelated large", alt: t("morph.image") });
   const rows = h("div", { class: "stack" });
-  const run = createRunner(morph, status, signal);
+  const image = h("img", { class: "pixelated", alt: t("morph.image"), hidden: true });
+  const strip = h("ol", { class: "strip", "aria-label": t("morph.frames") });
+  const clear = () => {
+    frames = [];
+    image.hidden = true;
+    put(strip);
+  };
+  const run = createRunner(morph, status, signal, clear);
   const latents = new Map(); // of the samples, by their index
   let frames = [];
   let samples = [];
@@ -29,20 +35,25 @@ export function morphSection({ family: { encoder, decoder }, settings, signal, c
     step: 1,
     value: Math.round(settings.number("mix", 0.5) * STEPS),
     show: (step) => percent(step / STEPS, 0),
-    onmove(step) {
-      settings.set({ mix: step / STEPS });
-      show();
-    },
+    onmove: move,
   });
   begin();
-  return section(
-    "morph",
+  return h(
+    "div",
+    { class: "stack" },
     h(
       "div",
-      { class: "columns" },
-      h("div", { class: "stack" }, rows, mixed.element),
-      h("div", { class: "stack" }, status.element, image),
+      { class: "tool even" },
+      h("section", { class: "card stack", "aria-label": t("morph.ends") }, rows),
+      h(
+        "section",
+        { class: "card stack", "aria-label": t("morph.title") },
+        status.element,
+        h("figure", { class: "frame" }, image),
+        mixed.element,
+      ),
     ),
+    h("section", { class: "card stack", "aria-label": t("morph.frames") }, h("h2", {}, t("morph.frames")), strip),
   );
 
   async function begin() {
@@ -81,11 +92,11 @@ export function morphSection({ family: { encoder, decoder }, settings, signal, c
       );
       return button;
     });
-    press(chosen(end, otherwise));
+    press(buttons, chosen(end, otherwise));
     return h(
       "div",
       { role: "group", "aria-label": title },
-      h("h3", {}, title),
+      h("h2", {}, title),
       h(
         "ul",
         { class: "samples" },
@@ -93,12 +104,8 @@ export function morphSection({ family: { encoder, decoder }, settings, signal, c
       ),
     );
 
-    function press(index) {
-      buttons.forEach((button, each) => button.setAttribute("aria-pressed", String(each === index)));
-    }
-
     function pick(index) {
-      press(index);
+      press(buttons, index);
       settings.set({ [end]: index });
       run();
     }
@@ -124,13 +131,43 @@ export function morphSection({ family: { encoder, decoder }, settings, signal, c
     const between = Array.from({ length: STEPS + 1 }, (_, step) =>
       first.map((value, axis) => value + (step / STEPS) * (second[axis] - value)),
     );
-    const { results, described } = await decodeLatents(between, askedAs(decoder), signal);
-    frames = results;
+    const { results, sent } = await decodeLatents(between, askedAs(decoder), signal);
+    frames = results.map(({ png }) => pngUrl(png));
+    image.hidden = false;
+    put(
+      strip,
+      frames.filter((_, step) => step % STRIDE === 0).map((url, index) => h("li", {}, frame(url, STRIDE * index))),
+    );
     show();
-    code.show({ ...described, document: { latents: [between[mixed.value].map((value) => Number(value.toFixed(4)))] } });
+    code.show(sent);
+  }
+
+  function frame(url, step) {
+    const jump = () => {
+      mixed.value = step;
+      move(step);
+    };
+    return h(
+      "button",
+      { type: "button", "aria-label": percent(step / STEPS, 0), onclick: jump },
+      h("img", { class: "pixelated", alt: "", src: url }),
+    );
+  }
+
+  function move(step) {
+    settings.set({ mix: step / STEPS });
+    show();
   }
 
   function show() {
-    if (frames.length) image.src = pngUrl(frames[mixed.value].png);
+    if (!frames.length) return;
+    image.src = frames[mixed.value];
+    const nearest = Math.round(mixed.value / STRIDE);
+    press([...strip.querySelectorAll("button")], nearest);
   }
+}
+
+/** Marks one of several buttons as the one that is chosen. */
+function press(buttons, index) {
+  buttons.forEach((button, each) => button.setAttribute("aria-pressed", String(each === index)));
 }

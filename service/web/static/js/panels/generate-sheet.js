@@ -1,39 +1,41 @@
 // New pictures of a class, as many as are wanted.
 
-import { call } from "../api.js";
-import { freshId, h, put } from "../dom.js";
+import { blob, call } from "../api.js";
+import { h, put } from "../dom.js";
 import { number, t } from "../i18n.js";
 import { askedAs } from "../models.js";
+import { nameOf } from "../names.js";
 import { createRunner } from "../runner.js";
 import { choice } from "../widgets/choice.js";
-import { section } from "../widgets/section.js";
+import { save } from "../widgets/download.js";
 import { slider } from "../widgets/slider.js";
 import { createStatus } from "../widgets/status.js";
 import { tiles } from "../widgets/tiles.js";
 import { timing } from "../widgets/timing.js";
 
 const ANY = "";
-const MOST = 100;
+const MOST = 60;
 
-export function sheetSection({ family: { decoder }, settings, signal, code }) {
+export function sheetTool({ family: { decoder }, settings, signal, code }) {
+  const { labels, data } = decoder.manifest;
   const status = createStatus();
-  const sheet = h("div");
-  const where = h("div");
-  const run = createRunner(generate, status, signal);
+  const result = h("div", { class: "stack" });
+  const run = createRunner(generate, status, signal, () => put(result));
+  const download = createRunner(fetchArchive, status, signal);
   const label = choice(
     t("sheet.label"),
-    [[ANY, t("sheet.any")], ...decoder.manifest.labels.map((each) => [each, each])],
+    [[ANY, t("sheet.any")], ...labels.map((each) => [each, nameOf(each, data.name)])],
     settings.get("label", ANY),
     (value) => change({ label: value }),
   );
-  const countId = freshId("count");
-  const count = h("input", {
-    id: countId,
-    type: "number",
+  const count = slider({
+    name: t("sheet.count"),
     min: 1,
     max: MOST,
-    ".value": String(settings.number("count", 10)),
-    onchange: () => change({ count: counted() }),
+    step: 1,
+    value: Math.min(MOST, settings.number("count", 18)),
+    show: number,
+    onmove: (value) => change({ count: value }),
   });
   const temperature = slider({
     name: t("sheet.temperature"),
@@ -44,67 +46,55 @@ export function sheetSection({ family: { decoder }, settings, signal, code }) {
     show: (value) => number(value, 1),
     onmove: (value) => change({ temperature: value }),
   });
-  const again = h(
-    "button",
-    { type: "button", class: "primary", onclick: () => change({ seed: freshSeed() }) },
-    t("sheet.generate"),
-  );
+  const fresh = () => change({ seed: freshSeed() });
   if (settings.get("seed") === null) settings.set({ seed: freshSeed() });
   run();
-  return section(
-    "sheet",
+  return h(
+    "div",
+    { class: "tool" },
     h(
-      "div",
-      { class: "row" },
+      "section",
+      { class: "card stack", "aria-label": t("sheet.options") },
       label,
-      h("div", { class: "field" }, h("label", { for: countId }, t("sheet.count")), count),
-      h("div", { class: "grow" }, temperature.element),
-      again,
+      count.element,
+      temperature.element,
+      h("p", { class: "quiet small" }, t("sheet.variety")),
+      h("button", { type: "button", class: "primary", onclick: fresh }, t("sheet.generate")),
     ),
-    status.element,
-    sheet,
-    where,
+    h("section", { class: "card stack", "aria-label": t("sheet.title") }, status.element, result),
   );
-
-  function counted() {
-    const wanted = Math.min(MOST, Math.max(1, Math.round(Number(count.value) || 1)));
-    count.value = String(wanted);
-    return wanted;
-  }
 
   function change(changes) {
     settings.set(changes);
     run();
   }
 
+  /** The request that makes the pictures in a format; without a class it makes any. */
+  function requestFor(format) {
+    const options = { count: count.value, label: settings.get("label"), seed: settings.number("seed", 0) };
+    const query = { ...askedAs(decoder), ...options, temperature: temperature.value, format };
+    return { method: "POST", query, signal };
+  }
+
   async function generate() {
-    const document = {
-      count: settings.number("count", 10),
-      label: settings.get("label"),
-      seed: settings.number("seed", 0),
-      temperature: settings.number("temperature", 1),
-      format: "json",
-    };
-    if (document.label === null) delete document.label;
-    const query = askedAs(decoder);
-    const headers = { "Content-Type": "application/json" };
-    const answered = await call("v1/generate", {
-      method: "POST",
-      query,
-      body: JSON.stringify(document),
-      headers,
-      signal,
-    });
+    const answered = await call("v1/generate", requestFor("json"));
     const answer = await answered.response.json();
-    put(sheet, tiles(answer.images));
-    put(where, timing(answered, answer), h("p", { class: "quiet small" }, t("sheet.seed", { seed: answer.seed })));
-    code.show({
-      path: "v1/generate",
-      query,
-      media: "application/json",
-      document: { ...document, format: "grid" },
-      saveAs: "generated.png",
-    });
+    put(
+      result,
+      tiles(answer.images.map(({ png, label: name }) => ({ png, label: nameOf(name, data.name) }))),
+      h(
+        "div",
+        { class: "row ends" },
+        h("p", { class: "quiet small" }, t("sheet.seed", { seed: answer.seed })),
+        h("button", { type: "button", onclick: () => download() }, t("sheet.download")),
+      ),
+      timing(answered, answer),
+    );
+    code.show(answered.sent);
+  }
+
+  async function fetchArchive() {
+    save(await blob("v1/generate", requestFor("zip")), "generated.zip");
   }
 }
 

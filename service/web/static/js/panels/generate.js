@@ -1,23 +1,32 @@
-// Generate: new pictures by class, along the directions of the latents, between two pictures, and of one's own drawing.
+// Generate: new pictures by class, one's own drawing, the main directions of the latents, and one picture into another.
 
+import { ROOT } from "../api.js";
 import { h, put } from "../dom.js";
+import { t } from "../i18n.js";
 import { detailOf, versionOf } from "../models.js";
 import { codeView } from "../widgets/code.js";
 import { heading } from "../widgets/frame.js";
 import { createStatus } from "../widgets/status.js";
-import { directionsSection } from "./generate-directions.js";
-import { drawSection } from "./generate-draw.js";
-import { morphSection } from "./generate-morph.js";
-import { sheetSection } from "./generate-sheet.js";
+import { directionsTool } from "./generate-directions.js";
+import { drawTool } from "./generate-draw.js";
+import { morphTool } from "./generate-morph.js";
+import { sheetTool } from "./generate-sheet.js";
+
+/** The tools, and the parts of an autoencoder that each needs. */
+const TOOLS = [
+  { id: "sheet", make: sheetTool, fits: ({ decoder }) => decoder },
+  { id: "draw", make: drawTool, fits: ({ autoencoder, encoder }) => autoencoder || encoder },
+  { id: "directions", make: directionsTool, fits: ({ decoder }) => decoder?.details },
+  { id: "morph", make: morphTool, fits: ({ decoder, encoder }) => decoder && encoder },
+];
 
 export function render(root, { models, settings, signal, again }) {
   const status = createStatus();
-  const body = h("div", { class: "stack" });
   const code = codeView();
   begin();
 
   async function begin() {
-    put(root, heading("generate", { models: [models[0]], model: { ...models[0], versions: [] } }), status.element);
+    put(root, h("h1", {}, t("nav.generate")), status.element);
     status.busy();
     try {
       const families = familiesOf(await Promise.all(models.map(wanted)));
@@ -39,20 +48,37 @@ export function render(root, { models, settings, signal, again }) {
     const leaders = families.map(leaderOf);
     const chosen = leaders.findIndex(({ name }) => name === settings.get("model"));
     const family = families[Math.max(0, chosen)];
-    const tools = { family, settings, signal, code };
-    const sections = [
-      family.decoder && sheetSection(tools),
-      (family.autoencoder || family.encoder) && drawSection(tools),
-      family.decoder?.details && directionsSection(tools),
-      family.decoder && family.encoder && morphSection(tools),
-    ];
-    put(body, ...sections);
-    put(root, heading("generate", { models: leaders, model: leaderOf(family), onchange: change }), body, code.element);
+    const tools = TOOLS.filter(({ fits }) => fits(family));
+    const tool = tools.find(({ id }) => id === settings.get("tool")) ?? tools[0];
+    put(
+      root,
+      heading("generate", { models: leaders, model: leaderOf(family), onchange: change }),
+      navigation(tools, tool, settings),
+      h("p", { class: "quiet" }, t(`${tool.id}.lead`, { numbers: leaderOf(family).manifest.latent })),
+      tool.make({ family, settings, signal, code }),
+      code.element,
+    );
   }
 
   function change(changes) {
     settings.set(changes);
     again();
+  }
+}
+
+/** Links to the tools. Each keeps the settings of the others, as they are when it is followed. */
+function navigation(tools, current, settings) {
+  return h("nav", { class: "subnav", "aria-label": t("generate.tools") }, h("ul", {}, tools.map(item)));
+
+  function item({ id }) {
+    const link = h("a", { "aria-current": id === current.id ? "page" : null, onclick: aim }, t(`${id}.title`));
+    aim();
+    return h("li", {}, link);
+
+    function aim() {
+      const query = new URLSearchParams([...settings.entries().filter(([name]) => name !== "tool"), ["tool", id]]);
+      link.href = new URL(`#/generate?${query}`, ROOT);
+    }
   }
 }
 

@@ -1,18 +1,20 @@
-// Models: what is served, how good it is, and what was refused.
+// Models: what is served, what each model knows and how good it is, and what was refused.
 
 import { ROOT } from "../api.js";
 import { h, put } from "../dom.js";
-import { hasText, roughly, t } from "../i18n.js";
+import { hasText, number, roughly, t } from "../i18n.js";
 import { detailOf, pageOf } from "../models.js";
 import { available } from "../panels.js";
 import { figure } from "../widgets/figure.js";
+import { knows } from "../widgets/knows.js";
 
-export function render(root, { models, refused, signal }) {
+export function render(root, { models, refused, disagreeing, signal }) {
   put(
     root,
     h("h1", {}, t("nav.models")),
     h("p", { class: "quiet" }, t("models.lead")),
     fallbacks(models),
+    disagreements(disagreeing),
     h(
       "div",
       { class: "models" },
@@ -30,14 +32,30 @@ function fallbacks(models) {
   );
 }
 
+/** Where to try a model. */
+export function tryLink(model) {
+  const panel = available([model]).find(({ tasks }) => tasks);
+  if (!panel) return null;
+  const query = new URLSearchParams({ model: model.name });
+  return h("a", { class: "button primary", href: new URL(`#/${panel.id}?${query}`, ROOT) }, t("models.try"));
+}
+
+/** The name of a model's task, in the page's language. */
+export const taskOf = ({ task }) => (hasText(`task.${task}`) ? t(`task.${task}`) : task);
+
 function card(model, signal) {
-  const figures = h("dl", { class: "figures" });
+  const known = h("div");
+  const quality = h("div", { class: "stack" });
+  const versions = versionsOf(model);
   write(null);
   detailOf(model).then(
-    (detail) => !signal.aborted && write(detail),
+    (detail) => {
+      if (signal.aborted) return;
+      put(known, knows(detail.manifest) ?? "");
+      write(detail);
+    },
     () => {},
   );
-  const panel = available([model]).find(({ tasks }) => tasks);
   return h(
     "article",
     { class: "card stack", "aria-label": `${model.name} ${model.version}` },
@@ -45,38 +63,55 @@ function card(model, signal) {
       "div",
       { class: "row ends" },
       h("h2", {}, model.name),
-      h("span", { class: "chip" }, t("models.version", { version: model.version })),
+      h("span", { class: "chip small" }, t("models.version", { version: model.version })),
     ),
-    h("p", {}, model.description),
-    figures,
+    h("p", { class: "quiet small" }, `${taskOf(model)} · ${model.data}`),
+    known,
+    quality,
+    versions.length > 0 && figures(versions),
     h(
       "div",
-      { class: "row" },
-      panel &&
-        h("a", { href: new URL(`#/${panel.id}?model=${encodeURIComponent(model.name)}`, ROOT) }, t("models.try")),
-      h("a", { href: pageOf(model) }, t("models.card")),
+      { class: "row actions" },
+      tryLink(model),
+      h("a", { class: "button", href: pageOf(model) }, t("models.card")),
     ),
+    h("details", {}, h("summary", {}, t("models.details")), figures(factsOf(model))),
   );
 
   function write(detail) {
-    const facts = [
-      [t("models.task"), model.task],
-      [t("models.data"), model.data],
-      [t("models.device"), model.variant ? `${model.device}, ${model.variant}` : model.device],
-      ...versionsOf(model),
-      [t("models.batch"), String(model.max_batch)],
-      [t("models.waiting"), String(model.queue_depth)],
-      ...Object.entries(model.metrics).map(([name, value]) => [
-        hasText(`metric.${name}`) ? t(`metric.${name}`) : name,
-        figure(name, value, detail),
-      ]),
-      ...Object.entries(model.other_variants ?? {}).map(([name, reason]) => [t("models.others"), `${name}: ${reason}`]),
-    ];
+    const measured = Object.entries(model.metrics).map(([name, value]) => [
+      nameOfMetric(name),
+      figure(name, value, detail),
+    ]);
     put(
-      figures,
-      facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
+      quality,
+      figures(measured, "figures measured"),
+      model.variant !== "reference" &&
+        h("p", { class: "quiet small" }, t("models.variant", { variant: model.variant })),
     );
   }
+}
+
+const nameOfMetric = (name) => (hasText(`metric.${name}`) ? t(`metric.${name}`) : name);
+
+const figures = (facts, style = "figures") =>
+  h(
+    "dl",
+    { class: style },
+    facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
+  );
+
+function factsOf(model) {
+  return [
+    [t("models.description"), h("span", { lang: "en" }, model.description)],
+    [t("models.device"), model.variant ? `${model.device}, ${model.variant}` : model.device],
+    [t("models.batch"), number(model.max_batch)],
+    [t("models.waiting"), number(model.queue_depth)],
+    ...Object.entries(model.other_variants ?? {}).map(([name, reason]) => [
+      t("models.others"),
+      h("span", { lang: "en" }, `${name}: ${reason}`),
+    ]),
+  ];
 }
 
 /** Which versions are loaded, where there are several, with a way to what can be done about them. */
@@ -87,6 +122,22 @@ function versionsOf(model) {
     return more ? `${version} (${more})` : version;
   });
   return [[t("versions.title"), h("a", { href: pageOf(model) }, told.join("; "))]];
+}
+
+/** Models of which the processes of the server have different versions, for a moment. */
+function disagreements(disagreeing) {
+  return Object.entries(disagreeing).map(([name, said]) =>
+    h(
+      "div",
+      { class: "notice stack" },
+      h("p", {}, t("models.disagreeing", { name })),
+      h(
+        "ul",
+        { class: "small", lang: "en" },
+        said.map((each) => h("li", {}, each)),
+      ),
+    ),
+  );
 }
 
 function refusals(refused) {

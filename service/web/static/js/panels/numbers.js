@@ -1,41 +1,49 @@
-// Numbers: a form of the model's columns, the answer for it, and what moves the answer.
+// Numbers: a form of the model's columns, the answer for it, what speaks for it, and answers for many rows.
 
 import { call, json } from "../api.js";
-import { freshId, h, put } from "../dom.js";
+import { h, put } from "../dom.js";
 import { brief, t } from "../i18n.js";
 import { askedAs, detailOf, manifestOf, samplesOf } from "../models.js";
+import { nameOf } from "../names.js";
 import { createRunner } from "../runner.js";
-import { bars, share } from "../widgets/bars.js";
+import { bars } from "../widgets/bars.js";
 import { codeView } from "../widgets/code.js";
-import { familiarity } from "../widgets/familiarity.js";
+import { contributions, legend } from "../widgets/contributions.js";
 import { chosenModel, heading } from "../widgets/frame.js";
-import { ranges } from "../widgets/ranges.js";
 import { sampleRow } from "../widgets/samples.js";
 import { createStatus } from "../widgets/status.js";
 import { timing } from "../widgets/timing.js";
+import { isDoubtful, levelOf, typicality } from "../widgets/typicality.js";
+import { trueLabel, verdict } from "./labels.js";
+import { columnForm } from "./numbers-form.js";
+import { rowsPart } from "./numbers-rows.js";
 
 const SHOWN = 8; // labels
+const CERTAIN = 1e-6; // the smallest probability that answers tell from 0
+const PATH = "v1/predict-tabular";
 
-export function render(root, { models, settings, signal, again }) {
+export function render(root, { models, settings, memory, signal, again }) {
   const model = chosenModel(models, settings);
   const asked = askedAs(model);
   const status = createStatus();
-  const answer = h("section", { class: "card stack", "aria-label": t("numbers.answer") });
-  const form = h("form", {
-    class: "card stack",
-    onsubmit: (event) => event.preventDefault(),
-    "aria-label": t("numbers.form"),
-  });
-  const samples = h("div");
+  const now = h("section", { class: "card stack now", "aria-live": "polite", "aria-label": t("numbers.answer") });
+  const details = h("section", { class: "card stack", "aria-label": t("numbers.details"), hidden: true });
+  const inputs = h("div", { class: "stack inputs" });
   const code = codeView();
-  const run = createRunner(predict, status, signal);
-  const inputs = new Map(); // by column
+  const run = createRunner(predict, status, signal, clear);
+  const explaining = createStatus();
+  const explain = createRunner(weigh, explaining, signal);
+  const explained = h("div", { class: "stack" });
+  let truth = null; // the true label of the row, while it is a sample's
+  let form = null;
+  let manifest = null;
   put(
     root,
     heading("numbers", { models, model, onchange: change }),
-    h("div", { class: "columns" }, form, h("div", { class: "stack" }, status.element, answer)),
+    h("div", { class: "numbers" }, inputs, h("div", { class: "answers" }, now, details)),
     code.element,
   );
+  clear();
   begin();
 
   function change(changes) {
@@ -43,167 +51,159 @@ export function render(root, { models, settings, signal, again }) {
     again();
   }
 
+  function clear() {
+    put(now, h("h2", {}, t("numbers.answer")), status.element);
+    details.hidden = true;
+  }
+
   async function begin() {
     try {
-      const { manifest } = await detailOf(model);
+      ({ manifest } = await detailOf(model));
       const found = await samplesOf(model);
       if (signal.aborted) return;
+      form = columnForm(manifest.columns, (index, value) => {
+        settings.set({ [`c${index}`]: value === "" ? "-" : value });
+        truth = null;
+        run();
+      });
+      const rows = rowsPart({ model, manifest, memory, signal, code, onpick: fill });
       put(
-        form,
-        h("h2", {}, t("numbers.columns", { count: manifest.columns.length })),
-        samples,
+        inputs,
         h(
-          "div",
-          { class: "grid" },
-          manifest.columns.map((column, index) => field(column, index, manifest)),
+          "section",
+          { class: "card stack", "aria-label": t("samples.title") },
+          h("h2", {}, t("numbers.start")),
+          sampleRow(found, pick),
+          rows.entry,
         ),
-      );
-      put(
-        samples,
-        sampleRow(found, (sample) => pick(sample, manifest)),
+        rows.result,
+        form.element,
       );
       const changed = settings.entries().filter(([name]) => /^c\d+$/.test(name));
       const wanted = settings.get("sample") ?? (found.items.length ? await leastCertain(found.items) : 0);
-      if (found.items.length) await pick(found.items[wanted] ?? found.items[0], manifest, changed);
-      else run(manifest);
+      if (found.items.length) await pick(found.items[wanted] ?? found.items[0], changed);
+      else run();
     } catch (error) {
       if (!signal.aborted) status.show(error, begin);
     }
-
-    function field(column, index, manifest) {
-      const id = freshId("column");
-      const hint = freshId("hint");
-      const input = inputFor(column, { id, "aria-describedby": hint });
-      input.addEventListener("input", () => {
-        settings.set({ [`c${index}`]: input.value === "" ? "-" : input.value });
-        mark(column, input);
-        run(manifest);
-      });
-      inputs.set(column.name, input);
-      return h(
-        "div",
-        { class: "field" },
-        h("label", { for: id }, column.name),
-        input,
-        h(
-          "span",
-          { id: hint, class: "quiet small" },
-          isNumber(column) ? t("numbers.range", { low: brief(column.low), high: brief(column.high) }) : "",
-        ),
-      );
-    }
   }
+
+  const queryOf = (which) => ({ ...which, top_k: Math.min(1000, Math.max(1, manifest.labels.length)) });
+
+  const ask = (which, rows) =>
+    call(PATH, {
+      method: "POST",
+      query: queryOf(which),
+      body: JSON.stringify({ rows }),
+      headers: { "Content-Type": "application/json" },
+      signal,
+    });
 
   /** The sample of which least can be told, so that there is something to move. */
   async function leastCertain(items) {
     const rows = (await Promise.all(items.map((item) => item.json()))).flatMap((document) => document.rows);
-    const headers = { "Content-Type": "application/json" };
-    const { results } = await json("v1/predict-tabular", {
-      method: "POST",
-      query: asked,
-      body: JSON.stringify({ rows }),
-      headers,
-      signal,
-    });
+    const { results } = await (await ask(asked, rows)).response.json();
     const certain = results.map(({ labels }) => labels?.[0].probability ?? 0);
     return certain.indexOf(Math.min(...certain));
   }
 
-  async function pick(sample, manifest, changed = null) {
+  /** Enters a sample; `changed` are settings of single columns, which win. */
+  async function pick(sample, changed = []) {
     const { rows } = await sample.json();
-    if (changed === null) settings.set(Object.fromEntries(manifest.columns.map((_, index) => [`c${index}`, null])));
-    settings.set({ sample: sample.index });
-    for (const column of manifest.columns) enter(inputs.get(column.name), rows[0][column.name] ?? "");
-    for (const [name, value] of changed ?? []) {
+    settings.set(Object.fromEntries(manifest.columns.map((_, index) => [`c${index}`, null])));
+    settings.set({ sample: sample.index, ...Object.fromEntries(changed) });
+    truth = changed.length ? null : sample.label;
+    form.enter(rows[0]);
+    for (const [name, value] of changed) {
       const column = manifest.columns[Number(name.slice(1))];
-      if (column) enter(inputs.get(column.name), value === "-" ? "" : value);
+      if (column) form.enter({ [column.name]: value === "-" ? "" : value });
     }
-    for (const column of manifest.columns) mark(column, inputs.get(column.name));
-    run(manifest);
+    run();
   }
 
-  async function predict(manifest) {
-    const row = Object.fromEntries(manifest.columns.map((each) => [each.name, valueOf(each, inputs.get(each.name))]));
-    // The same row twice more for each column, with that column at the ends of its range, or with its first two words.
-    const movable = manifest.columns.filter((column) => isNumber(column) || column.values.length > 1);
-    const others = movable.flatMap((column) => {
-      const [low, high] = isNumber(column) ? [column.low, column.high] : column.values;
-      return [
-        { ...row, [column.name]: low },
-        { ...row, [column.name]: high },
-      ];
-    });
-    const query = { ...asked, top_k: Math.min(1000, Math.max(1, manifest.labels.length)) };
-    const headers = { "Content-Type": "application/json" };
-    const body = JSON.stringify({ rows: [row, ...others] });
-    const answered = await call("v1/predict-tabular", { method: "POST", query, body, headers, signal });
+  /** Enters a pasted row, `{column: text}`. */
+  function fill(cells) {
+    const given = manifest.columns.map(({ name }, index) => [`c${index}`, cells[name] || "-"]);
+    settings.set({ sample: null, ...Object.fromEntries(given) });
+    form.enter(cells);
+    truth = null;
+    run();
+  }
+
+  async function predict() {
+    const row = form.row();
+    const answered = await ask(asked, [row]);
     const document = await answered.response.json();
-    const [result, ...ends] = document.results;
-    const label = result.labels?.[0].label;
-    const moved = movable.map(({ name }, index) => ({
-      name,
-      low: answerOf(ends[2 * index], label),
-      high: answerOf(ends[2 * index + 1], label),
-    }));
+    const answering = await manifestOf(document);
+    const [result] = document.results;
+    put(now, summary(result, document.target, answering, truth), status.element);
+    details.hidden = false;
     put(
-      answer,
-      h("h2", {}, document.target),
-      familiarity(result, await manifestOf(document)),
-      result.labels
-        ? bars(result.labels.slice(0, SHOWN), new Set([result.labels[0].label]))
-        : h("p", { class: "large-number" }, brief(result.value, 6)),
+      details,
+      result.labels?.length > 1 &&
+        bars(result.labels.slice(0, SHOWN), new Set([result.labels[0].label]), {
+          data: answering.data.name,
+          muted: isDoubtful(result),
+        }),
+      typicality(result, answering),
       h("h3", {}, t("numbers.moves")),
-      h("p", { class: "quiet small" }, label ? t("numbers.probability", { label }) : t("numbers.value")),
-      ranges(moved, answerOf(result, label), label ? share : (value) => brief(value, 3), label ? [0, 1] : null),
+      explaining.element,
+      explained,
       timing(answered, document),
     );
-    code.show({
-      path: "v1/predict-tabular",
-      query: asked,
-      media: "application/json",
-      document: { rows: [row] },
-    });
+    code.show(answered.sent);
+    explain(row, document, answering);
+  }
+
+  /** Asks the version that has answered once more for each column, without its value. */
+  async function weigh(row, { model: name, version, results: [result] }, answering) {
+    const filled = manifest.columns.filter((column) => row[column.name] !== null);
+    if (!filled.length) {
+      put(explained);
+      return;
+    }
+    const without = filled.map((column) => ({ ...row, [column.name]: null }));
+    const { results } = await (await ask(askedAs({ name, wanted: version }), without)).response.json();
+    const label = result.labels?.[0].label;
+    const score = scoreOf(result, label);
+    const parts = filled.map((column, index) => ({
+      name: column.name,
+      weight: score - scoreOf(results[index], label),
+    }));
+    const readable = label === undefined ? null : nameOf(label, answering.data.name);
+    put(
+      explained,
+      h("p", { class: "quiet small" }, readable === null ? t("numbers.value") : t("numbers.odds")),
+      legend(readable),
+      contributions(parts, readable === null ? { show: (weight) => brief(weight, 3), least: 0 } : {}),
+    );
   }
 }
 
-const brief4 = (value) => String(Number(value.toPrecision(4)));
-
-const isNumber = (column) => column.kind === "number";
-
-/** A field for numbers, a list of the words that a column has, or a field for text. */
-function inputFor(column, attributes) {
-  if (column.values.length)
-    return h(
-      "select",
-      attributes,
-      ["", ...column.values].map((word) => h("option", { value: word }, word)),
-    );
-  // A number with a unit or a decimal comma is text.
-  const plain = isNumber(column) && !column.unit && !column.group && column.decimal === ".";
-  return plain
-    ? h("input", { ...attributes, type: "number", step: "any", ".value": brief4(column.mean) })
-    : h("input", { ...attributes, type: "text" });
+/** The answer in a line. */
+function summary(result, target, manifest, truth) {
+  const level = levelOf(result);
+  const first = result.labels?.[0];
+  return h(
+    "div",
+    { class: "summary" },
+    h("p", { class: "quiet small" }, target),
+    first
+      ? verdict(first, result, manifest.data.name)
+      : h(
+          "h2",
+          { class: "verdict" },
+          h("span", { class: isDoubtful(result) ? "value doubtful" : null }, brief(result.value, 6)),
+        ),
+    first && truth !== null && trueLabel(truth, first.label, manifest.data.name),
+    level && h("p", { class: `level small ${level}` }, t(`typicality.${level}`)),
+  );
 }
 
-/** Enters a value; a word that a list does not have is added to it. */
-function enter(input, value) {
-  if (input.options && ![...input.options].some((option) => option.value === value))
-    input.append(h("option", { value }, value));
-  input.value = value;
+/** What columns move: the log-odds of a label, or the number. */
+function scoreOf(result, label) {
+  if (label === undefined) return result.value;
+  const found = result.labels.find((each) => each.label === label)?.probability ?? 0;
+  const probability = Math.min(1 - CERTAIN, Math.max(CERTAIN, found));
+  return Math.log(probability / (1 - probability));
 }
-
-const valueOf = (column, input) =>
-  input.value === "" ? null : input.type === "number" ? Number(input.value) : input.value;
-
-/** Says of a value that it lies beyond those of the training rows. */
-function mark(column, input) {
-  if (input.type !== "number") return;
-  const value = valueOf(column, input);
-  const outside = value !== null && (value < column.low || value > column.high);
-  input.classList.toggle("outside", outside);
-  input.title = outside ? t("numbers.outside") : "";
-}
-
-/** The probability of a label, or the number. */
-const answerOf = (result, label) =>
-  label ? (result.labels.find((each) => each.label === label)?.probability ?? 0) : result.value;

@@ -2,6 +2,7 @@
 
 import { h, put } from "../dom.js";
 import { number, percent, t } from "../i18n.js";
+import { nameOf } from "../names.js";
 import { choice } from "../widgets/choice.js";
 import { precisionRecall } from "../widgets/curve.js";
 import { slider } from "../widgets/slider.js";
@@ -38,7 +39,7 @@ export function thresholdView({ curves: choosing, test_curves: measured, labels,
   });
   const shown = choice(
     t("threshold.curve"),
-    [[ALL, t("threshold.all")], ...labels.filter((label) => Object.hasOwn(curves.per_class, label)).map((label) => [label, label])],
+    [[ALL, t("threshold.all")], ...labels.filter((label) => Object.hasOwn(curves.per_class, label)).map((label) => [label, nameOf(label, data.name)])],
     ALL,
     draw,
   );

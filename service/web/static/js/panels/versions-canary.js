@@ -24,9 +24,12 @@ export function canaryPart() {
     put(title, t("canary.of", { version: canary.version }));
     put(steps, stepsOf(canary));
   });
-  const draw = whenChanged((found) => put(figures, compared(found.versions)));
+  const draw = whenChanged((found) => put(figures, waiting(found.waits_for), compared(found.versions)));
   return { element, show: ({ canary }) => drawSteps(canary), figures: draw };
 }
+
+/** Why it is not the default yet, after its last step. */
+const waiting = (what) => what && h("p", {}, t("canary.waits"), " ", h("span", { lang: "en" }, what));
 
 function stepsOf({ share, step, steps, started, next_step: next }) {
   const told = [

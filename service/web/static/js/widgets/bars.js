@@ -2,6 +2,7 @@
 
 import { h } from "../dom.js";
 import { percent } from "../i18n.js";
+import { nameOf } from "../names.js";
 
 /** A probability in percent; nothing that is not certain is shown as 0 or 100. */
 export function share(probability) {
@@ -12,18 +13,20 @@ export function share(probability) {
 /**
  * @param labels `{label, probability}`, the likeliest first.
  * @param chosen the labels that stand out.
+ * @param data the name of the data set that the labels are of.
+ * @param muted whether the answer deserves no confidence.
  */
-export function bars(labels, chosen = new Set()) {
+export function bars(labels, chosen = new Set(), { data, muted = false } = {}) {
   return h(
     "ol",
-    { class: "bars" },
+    { class: muted ? "bars muted" : "bars" },
     labels.map(({ label, probability }) => {
       const fill = h("div", { class: "bar-fill" });
       fill.style.width = `${100 * probability}%`;
       return h(
         "li",
         { class: chosen.has(label) ? "chosen" : null },
-        h("span", { class: "name" }, label),
+        h("span", { class: "name" }, nameOf(label, data)),
         h("div", { class: "bar-track", "aria-hidden": "true" }, fill),
         h("span", { class: "value" }, share(probability)),
       );

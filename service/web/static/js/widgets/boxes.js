@@ -1,44 +1,51 @@
-// Boxes over a picture, which can be pointed at, and a list of them for the keyboard.
+// Boxes over a picture, each with its label, and a list of them for the keyboard.
 
-import { h, put, svg } from "../dom.js";
+import { h, put } from "../dom.js";
 import { number, t } from "../i18n.js";
 import { colourOf } from "./palette.js";
 
+const ABOVE = 0.05; // of the picture's height; a label that has less room above its box is inside it
+const RIGHT = 0.8; // of its width; the label of a box that begins beyond ends where the box ends
+
 export function boxView() {
   const image = h("img", { alt: "" });
-  const overlay = svg("svg", { class: "overlay", "aria-hidden": "true", preserveAspectRatio: "none" });
+  const overlay = h("div", { class: "overlay", "aria-hidden": "true" });
   const element = h("div", { class: "boxes" }, image, overlay);
   const list = h("ol", { class: "found" });
+  let size = { width: 1, height: 1 };
   let marks = [];
 
   function draw(boxes) {
-    const unit = overlay.viewBox.baseVal.width / 400;
-    marks = boxes.map((box, index) => mark(box, index, unit));
+    marks = boxes.map(mark);
     put(
       overlay,
-      marks.map(({ group }) => group),
+      marks.map(({ frame }) => frame),
     );
     put(
       list,
-      marks.map(({ item }) => item),
+      marks.map(({ button }) => h("li", {}, button)),
     );
   }
 
-  function mark(box, index, unit) {
+  function mark({ label, score, index: kind, x_min: left, y_min: top, x_max: right, y_max: bottom }, index) {
     const select = (on) => () => highlight(index, on);
-    const text = `${box.label} ${number(box.score, 2)}`;
-    const group = svg(
-      "g",
-      { onpointerenter: select(true), onpointerleave: select(false) },
-      svg("rect", { x: box.x_min, y: box.y_min, width: box.x_max - box.x_min, height: box.y_max - box.y_min }),
-      svg(
-        "text",
-        { x: box.x_min + 2 * unit, y: Math.max(box.y_min - 3 * unit, 12 * unit), "font-size": 11 * unit },
-        text,
-      ),
+    const { width, height } = size;
+    const text = `${label} ${number(score, 2)}`;
+    const frame = h(
+      "div",
+      { class: "box", onpointerenter: select(true), onpointerleave: select(false) },
+      h("span", {}, text),
     );
+    frame.classList.toggle("below", top < ABOVE * height);
+    frame.classList.toggle("right", left > RIGHT * width);
+    Object.assign(frame.style, {
+      left: `${(100 * left) / width}%`,
+      top: `${(100 * top) / height}%`,
+      width: `${(100 * (right - left)) / width}%`,
+      height: `${(100 * (bottom - top)) / height}%`,
+    });
     const dot = h("span", { class: "dot", "aria-hidden": "true" });
-    for (const each of [group, dot]) each.style.setProperty("--colour", colourOf(box.index));
+    for (const each of [frame, dot]) each.style.setProperty("--colour", colourOf(kind));
     const button = h(
       "button",
       {
@@ -52,16 +59,14 @@ export function boxView() {
       dot,
       text,
     );
-    return { group, item: h("li", {}, button), button };
+    return { frame, button };
   }
 
   function highlight(index, on) {
     if (!marks[index]) return;
-    marks[index].group.classList.toggle("selected", on);
+    marks[index].frame.classList.toggle("selected", on);
     marks[index].button.classList.toggle("selected", on);
     overlay.classList.toggle("selecting", on);
-    // What is drawn last is on top.
-    if (on && overlay.lastChild !== marks[index].group) overlay.append(marks[index].group);
   }
 
   return {
@@ -70,10 +75,10 @@ export function boxView() {
     draw,
     /** Shows a picture of this size, without boxes. */
     show(picture, width, height) {
+      size = { width, height };
       image.src = URL.createObjectURL(picture);
       image.alt = t("picker.picked");
       image.onload = () => URL.revokeObjectURL(image.src);
-      overlay.setAttribute("viewBox", `0 0 ${width} ${height}`);
       put(overlay);
       put(list);
     },

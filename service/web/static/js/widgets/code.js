@@ -6,12 +6,12 @@ import { t } from "../i18n.js";
 import { LANGUAGES, snippet } from "../snippets.js";
 
 /** The place of an operation in the API's documentation. */
-export function docsLink(operation) {
-  const id = `${operation}_v1_${operation}_post`.replaceAll("-", "_");
+function docsLink(operation) {
+  const id = operation.replaceAll("-", "_");
   return h("a", { href: new URL(`docs#/inference/${id}`, ROOT) }, t("code.docs", { route: `POST /v1/${operation}` }));
 }
 
-/** What shows the latest request of a panel; `show` is given a description of it (`snippets.js`). */
+/** What shows the latest request of a panel; `show` is given a description of it (`snippets.js`), and maybe a note. */
 export function codeView() {
   const panelId = freshId("code");
   const text = h("code");
@@ -28,14 +28,15 @@ export function codeView() {
   );
   const list = h("div", { role: "tablist", "aria-label": t("code.languages"), class: "row", onkeydown: move }, tabs);
   const copy = h("button", { type: "button", onclick: toClipboard }, t("code.copy"));
-  const docs = h("span");
+  const docs = h("p", { class: "small" });
+  const note = h("p", { class: "quiet small" });
   const element = h(
     "details",
     { class: "card code", hidden: true },
     h("summary", {}, t("code.title")),
     h("div", { class: "row ends" }, list, h("div", { class: "row" }, copied, copy)),
     block,
-    h("p", { class: "small" }, docs),
+    h("div", { class: "stack" }, note, docs),
   );
 
   function choose(chosen) {
@@ -73,8 +74,9 @@ export function codeView() {
 
   return {
     element,
-    show(request) {
+    show(request, remark = "") {
       described = request;
+      put(note, remark);
       element.hidden = false;
       put(copied);
       put(docs, docsLink(request.path.replace(/^v1\//, "")));

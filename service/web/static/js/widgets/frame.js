@@ -1,9 +1,10 @@
-// What every panel begins with: its title, a sentence, and the model and version to ask.
+// What every panel begins with: its title, a sentence, what its model knows, and the model and version to ask.
 
-import { h } from "../dom.js";
+import { h, put } from "../dom.js";
 import { roughly, t } from "../i18n.js";
-import { versionOf } from "../models.js";
+import { detailOf, versionOf } from "../models.js";
 import { choice } from "./choice.js";
+import { knows } from "./knows.js";
 
 const ROUTED = ""; // the version is the server's choice
 
@@ -16,9 +17,19 @@ export function heading(id, { models, model, onchange }) {
   return h(
     "div",
     { class: "headline" },
-    h("div", {}, h("h1", {}, t(`nav.${id}`)), h("p", { class: "quiet" }, t(`${id}.lead`))),
+    h("div", {}, h("h1", {}, t(`nav.${id}`)), h("p", { class: "quiet" }, t(`${id}.lead`)), known(model)),
     h("div", { class: "row" }, modelChoice(models, model, onchange), versionChoice(model, onchange)),
   );
+}
+
+/** What the model knows, as soon as its manifest is there; a panel says itself where that fails. */
+function known(model) {
+  const place = h("div");
+  detailOf(model).then(
+    ({ manifest }) => put(place, knows(manifest) ?? ""),
+    () => {},
+  );
+  return place;
 }
 
 function modelChoice(models, model, onchange) {

@@ -5,12 +5,13 @@ import { svg } from "../dom.js";
 const WIDTH = 10; // of a bar
 
 export function latentBars(values) {
-  const most = Math.max(...values.map(Math.abs));
+  const most = Math.max(...values.map(Math.abs)) || 1;
   return svg(
     "svg",
     {
       class: "latents",
       viewBox: `0 0 ${WIDTH * values.length} 100`,
+      preserveAspectRatio: "none",
       role: "img",
       "aria-label": values.map((value) => value.toFixed(1)).join(", "),
     },

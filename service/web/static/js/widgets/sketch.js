@@ -24,9 +24,11 @@ export function sketch(onchange) {
   const context = canvas.getContext("2d", { willReadFrequently: true });
   const pen = { x: SIZE / 2, y: SIZE / 2, down: false };
   let empty = true;
+  let copied = false; // what is on the sheet is a picture that a first stroke replaces
   clear();
 
   canvas.addEventListener("pointerdown", (event) => {
+    if (copied) clear();
     canvas.setPointerCapture(event.pointerId);
     moveTo(event);
     line(pen.x, pen.y);
@@ -44,6 +46,7 @@ export function sketch(onchange) {
     if (!step && event.key !== " ") return;
     event.preventDefault();
     if (event.key === " ") {
+      if (copied) clear();
       pen.down = !pen.down;
       if (pen.down) line(pen.x, pen.y);
       else onchange();
@@ -77,6 +80,7 @@ export function sketch(onchange) {
     context.fillRect(0, 0, SIZE, SIZE);
     Object.assign(context, { strokeStyle: "#000", lineWidth: PEN, lineCap: "round", lineJoin: "round" });
     empty = true;
+    copied = false;
     pen.down = false;
   }
 
@@ -94,6 +98,7 @@ export function sketch(onchange) {
       context.drawImage(bitmap, 0, 0, SIZE, SIZE);
       context.filter = "none";
       empty = false;
+      copied = true;
     },
     /** The ink, moved and scaled as the training images are, as a PNG file. */
     centred: () => centred(context),

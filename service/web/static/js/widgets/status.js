@@ -1,6 +1,6 @@
 // Loading, overloaded, offline, wrong: said in a sentence where it happened, with a way on.
 
-import { Problem, setKey } from "../api.js";
+import { Problem, ROOT, setKey } from "../api.js";
 import { freshId, h, put } from "../dom.js";
 import { language, t } from "../i18n.js";
 
@@ -35,6 +35,9 @@ function describe(error, again) {
   const box = h("div", { class: "problem stack" }, h("p", {}, sentence));
   if (error.detail && error.detail !== sentence && (language !== "en" || error.keyed)) {
     box.append(h("p", { class: "small", lang: "en" }, error.detail));
+  }
+  if (error.kind === "problem" && error.slug) {
+    box.append(h("a", { href: new URL(`problems/${error.slug}`, ROOT), class: "small" }, t("problem.more")));
   }
   if (error.kind === "key" || error.kind === "forbidden") box.append(keyForm(again));
   else if (again && (error.kind === "offline" || error.kind === "overloaded")) {

@@ -1,8 +1,9 @@
-// Who answered, and where the milliseconds went.
+// Who answered, and behind that where the milliseconds went.
 
 import { timingOf } from "../api.js";
 import { h } from "../dom.js";
 import { number, t } from "../i18n.js";
+import { more } from "./more.js";
 
 const STEPS = ["decode", "queue", "inference", "rest"];
 
@@ -29,7 +30,10 @@ export function timing(answered, who) {
     );
   }
   const device = who.variant && who.variant !== "reference" ? `${who.device} (${who.variant})` : who.device;
-  const line = h("div", {}, t("timing.who", { ...who, device, ms: number(total, 1) }));
-  // A stream does not say where its time went.
-  return h("div", { class: "timing" }, line, Object.keys(steps).length ? [track, legend] : []);
+  return more(
+    "timing",
+    t("timing.who", { ...who, device, ms: number(total, 1) }),
+    // A stream does not say where its time went.
+    h("div", { class: "timing" }, Object.keys(steps).length ? [track, legend] : t("timing.stream")),
+  );
 }
