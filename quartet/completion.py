@@ -71,6 +71,10 @@ def _parser(given: Sequence[str], commands: Iterable[str]) -> tuple[argparse.Arg
                 return make_verbs("quartet"), 1
         case ["completion", *_]:
             return make_parser("quartet"), 1
+        case ["conformance", *_]:
+            from quartet.conformance.command_line import make_parser as make_conformance
+
+            return make_conformance("quartet"), 1
         case ["keys", *_]:
             from quartet.keys import make_parser as make_keys
 

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI
 from starlette.types import Scope
 
 from quartet import __version__
+from quartet.extras import needs
 from service import api
 from service.access.gate import Gate
 from service.access.keys import KeyRing
@@ -22,6 +24,9 @@ from service.api.v1.operations import operation_endpoints
 from service.api.v1.policy import policy_router
 from service.api.v1.trials import trials_router
 from service.api.v1.versions import versions_router
+from service.api.v2.errors import v2_error
+from service.api.v2.routes import v2_endpoints, v2_router
+from service.api.v2.statistics import Statistics
 from service.errors import QuartetError
 from service.inference.device import available_cpus
 from service.inference.observers import Observers
@@ -40,6 +45,9 @@ from service.stack.problems import problem_json
 from service.tasks.registry import BUILT_IN, Registry
 from service.tasks.threads import Threads
 from service.web import page
+
+if TYPE_CHECKING:
+    from service.api.grpc.server import GrpcServer
 
 logger = logging.getLogger("service")
 
@@ -90,9 +98,14 @@ def create_app(
     logs = settings.log_level in ("debug", "info")
     lifecycle = Lifecycle(settings, registry.tasks, board or Board())
     log = [RequestLog(sys.stderr)] if logs else []
-    observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries])
+    statistics = Statistics()
+    observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries, statistics])
     routers = (policy_router(), trials_router(), versions_router(registry), models_router(registry))
-    families = (Family("/v1", operation_endpoints(registry), routers, problem_json), *families)
+    families = (
+        Family("/v1", operation_endpoints(registry), routers, problem_json),
+        Family("/v2", v2_endpoints(), (v2_router(statistics),), v2_error),
+        *families,
+    )
     endpoints = [endpoint for family in families for endpoint in family.endpoints]
 
     @asynccontextmanager
@@ -111,8 +124,11 @@ def create_app(
         running = [asyncio.create_task(lifecycle.run())]
         if ring:
             running.append(asyncio.create_task(_follow_keys(ring)))
+        over_grpc = await _serve_grpc(app, ring, statistics)
         yield
         app.ready = False
+        if over_grpc:
+            await over_grpc.stop(settings.shutdown_timeout)
         for task in running:
             task.cancel()
         await lifecycle.close()
@@ -154,6 +170,19 @@ def create_app(
     problems.install(app)
     page.install(app)
     return app
+
+
+async def _serve_grpc(app: Application, ring: KeyRing | None, statistics: Statistics) -> "GrpcServer | None":
+    """The gRPC server, if a port is set."""
+    if app.settings.grpc_port is None:
+        return None
+    with needs("grpc"):
+        from service.api.grpc.server import GrpcServer
+    server = GrpcServer(app, ring, _unknown, statistics)
+    port = await server.start(app.settings.host, app.settings.grpc_port)
+    app.state.grpc_port = port
+    logger.info("serving gRPC on %s:%d", app.settings.host, port)
+    return server
 
 
 def _models_changed(app: Application) -> None:

@@ -30,6 +30,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one and logs it")
+    grpc_port: int | None = Field(
+        None, ge=0, le=65535, description="port of the Open Inference Protocol over gRPC; unset: without it"
+    )
     models: Path = Field(Path("models"), description="folder of the models, <name>/<version>/")
     state: Path | None = Field(
         None, description="writable folder for the policies of models, <name>/serving.toml; unset: the models folder"
@@ -73,10 +76,10 @@ class Settings(BaseSettings):
         Selection.parse(variant)
         return variant
 
-    @field_validator("keys", mode="before")
+    @field_validator("keys", "grpc_port", mode="before")
     @classmethod
-    def _empty_is_none(cls, keys: Any) -> Any:
-        return keys or None  # as a compose file passes on what is not set
+    def _empty_is_none(cls, value: Any) -> Any:
+        return None if value == "" else value  # as a compose file passes on what is not set
 
     @field_validator("cors_origins", mode="before")
     @classmethod

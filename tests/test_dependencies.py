@@ -26,6 +26,7 @@ FOLDERS = {
 }
 # Modules and folders that need a further extra.
 EXTRAS = {
+    "service/api/grpc/": "grpc",
     "quartet/completion.py": "server",
     "quartet/offline/": "server",
     "quartet/offline/scoring/parquet.py": "score",

@@ -9,6 +9,7 @@ import pytest
 
 from quartet import completion, keys
 from quartet.command_line import COMMANDS
+from quartet.conformance import command_line as conformance
 from quartet.offline import command_line as offline
 from quartet.remote import command_line as remote
 from quartet.remote.command_line import VERBS
@@ -99,6 +100,8 @@ def accept(words: list[str]) -> None:
             remote.make_parser("").parse_args([verb, *rest])
         case ["quartet", "keys", *_]:
             keys.make_parser("").parse_args(words[1:])
+        case ["quartet", "conformance", *rest]:
+            conformance.make_parser("").parse_args(rest)
         case ["quartet", "completion", *rest]:
             completion.make_parser("").parse_args(rest)
         case ["quartet", *rest]:

@@ -24,7 +24,9 @@ from tests.server import Server
 from tests.tiny import solid, write_model
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "LINK")
-PUBLIC = ("/healthz/live", "/healthz/ready", "/problems", "/problems/unauthorized")
+PUBLIC = (
+    *("/healthz/live", "/healthz/ready", "/v2/health/live", "/v2/health/ready"), "/problems", "/problems/unauthorized"
+)  # fmt: skip
 VALUES = {"name": "secretive", "version": "1", "index": "0", "file": "README.md", "digest": "0", "path": "js/main.js",
           "code": "unauthorized"}  # fmt: skip
 NO_KEY = {
@@ -83,6 +85,7 @@ def paths(folder: Path) -> list[str]:
     """The path of every route and endpoint, with values for its parameters."""
     app = create_app(Settings(models=folder))
     found = {f"/v1/{operation.name}" for _, operation in BUILT_IN.operations()}
+    found |= {"/v2/models/secretive/infer", "/v2/models/secretive/versions/1/infer"}
     for route in every(app.routes):
         path = f"{route.path}/swagger-ui.css" if isinstance(route, Mount) else route.path
         found.add(re.sub(r"\{(\w+)(:\w+)?\}", lambda match: VALUES.get(match[1], "x"), path))
@@ -143,7 +146,8 @@ def test_no_route_is_open(wire: Wire, tiny_models: Path):
                 assert status == 401, (method, path, what)
                 assert "Bearer" in ",".join(answered.get_all("www-authenticate"))
                 if method != "HEAD":
-                    assert json.loads(body)["code"] == "unauthorized"
+                    document = json.loads(body)
+                    assert "error" in document if path.startswith("/v2") else document["code"] == "unauthorized"
     assert asked > 3000
 
 
@@ -154,7 +158,10 @@ def test_no_spelling_is_open(wire: Wire, tiny_models: Path):
                 status, _, _ = wire.ask(method, target)
                 public = method == "GET" and re.sub("^https?://elsewhere", "", target).partition("?")[0] in PUBLIC
                 public |= method == "GET" and target.startswith(
-                    ("/%68%65%61%6c%74%68%7a/live", "/%68%65%61%6c%74%68%7a/ready", "/%70%72%6f%62%6c%65%6d%73/una")
+                    (
+                        *("/%68%65%61%6c%74%68%7a/live", "/%68%65%61%6c%74%68%7a/ready"),
+                        *("/%76%32/health/live", "/%76%32/health/ready", "/%70%72%6f%62%6c%65%6d%73/una"),
+                    )
                 )
                 public |= method == "GET" and target in {each.replace("/", "%2F") for each in PUBLIC}
                 if target.startswith(("\\", "%")):
@@ -188,6 +195,8 @@ def test_a_key_does_what_its_scope_says(wire: Wire, tiny_models: Path):
                     public = decoded in PUBLIC and method in ("GET", "HEAD")
                     allowed = public or key == "admin" or wanted in (None, key)
                     assert (status not in (401, 403)) == allowed, (method, target, key, status)
+    # It was unloaded among the rest.
+    assert wire.ask("POST", "/v2/repository/models/secretive/load", bearer("admin"))[0] == 200
 
 
 def test_what_needs_which_scope():
@@ -206,6 +215,12 @@ def test_what_needs_which_scope():
         ("GET", "/v1/models/audit", "infer"),
         ("GET", "/v1/models/classifier/shadow", "infer"),
         ("GET", "/v1/models/classifier/shadow/examples/3", "admin"),
+        ("GET", "/v2/models/classifier", "infer"),
+        ("POST", "/v2/models/classifier/infer", "infer"),
+        ("POST", "/v2/repository/index", "infer"),
+        ("POST", "/v2/repository/models/classifier/load", "admin"),
+        ("POST", "/v2/repository/models/classifier/unload\n", "admin"),
+        ("GET", "/v2/repository/models/classifier/load", "admin"),
         ("GET", "/metrics", "metrics"),
         ("GET", "/metrics\n", "metrics"),
         ("GET", "/", None),
@@ -220,12 +235,16 @@ def test_a_model_of_another_key_is_as_one_that_there_is_not(wire: Wire, tiny_mod
     def asked(method: str, target: str) -> tuple[int, str]:
         status, _, body = wire.ask(method, target, bearer("other"), encode(solid("red")) if method == "POST" else b"")
         document = json.loads(body)
+        if target.startswith("/v2"):
+            return status, document["error"]
         assert document["code"] == "unknown-model", target
         return status, document["detail"]
 
     for path in paths(tiny_models):
         # What needs another scope is refused before the model is looked at.
-        if not path.startswith("/v1/models/") or needed("GET", path) != "infer":
+        if not path.startswith(("/v1/models/", "/v2/models/")) or needed("GET", path) != "infer":
+            continue
+        if path.endswith(("/v2/models/stats", "/infer", "/trace/setting")):
             continue
         for version in ("", "%0A"):
             (status, detail), absent = (
@@ -237,6 +256,8 @@ def test_a_model_of_another_key_is_as_one_that_there_is_not(wire: Wire, tiny_mod
     for name in ("secretive", "secretive/1", "secretive/9", "secretive/latest"):
         status, detail = asked("POST", f"/v1/predict?model={name}")
         assert (status, detail) == (404, "No model 'secretive' is served: there are hidden.")
+    for path in ("/v2/models/secretive/infer", "/v2/models/secretive/versions/1/infer"):
+        assert asked("POST", path) == (404, "No model 'secretive' is served: there are hidden.")
     # What the key names but is not served does not betray the others either.
     assert asked("GET", "/v1/models/gone")[1] == "No model 'gone' is served: there are hidden."
     status, _, body = wire.ask("POST", "/v1/predict", bearer("other"), encode(solid("red")))
@@ -245,9 +266,9 @@ def test_a_model_of_another_key_is_as_one_that_there_is_not(wire: Wire, tiny_mod
 
 def test_a_key_sees_its_models_alone(wire: Wire):
     wire.ask("POST", "/v1/predict?model=secretive", bearer("everything"), encode(solid("red")))
-    for path in ("/v1/models", "/metrics", "/openapi.json"):
+    for path in ("/v1/models", "/metrics", "/openapi.json", "/v2/models/stats", "/v2/repository/index"):
         for key, shown in (("everything", True), ("other", False)):
-            status, _, body = wire.ask("GET", path, bearer(key))
+            status, _, body = wire.ask("POST" if path.endswith("index") else "GET", path, bearer(key))
             assert status == 200, path
             assert b"hidden" in body
             named = re.search(rb'"secretive(/\w+)?"', body)

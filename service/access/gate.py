@@ -20,9 +20,14 @@ from service.access.rates import rate_fields
 from service.catalogue import CATALOGUE, PAGES
 from service.errors import Forbidden, QuartetError, Unauthorized
 
-_PUBLIC = frozenset({"/healthz/live", "/healthz/ready", PAGES, *(f"{PAGES}/{code}" for code in CATALOGUE)})
+_PROBES = ("/healthz/live", "/healthz/ready", "/v2/health/live", "/v2/health/ready")
+_PUBLIC = frozenset({*_PROBES, PAGES, *(f"{PAGES}/{code}" for code in CATALOGUE)})
 _READS = ("GET", "HEAD", "OPTIONS")
 _MODELS = "/v1/models/"
+_REPOSITORY = "/v2/repository/models/"
+# Paths in which the name of a model follows.
+_NAMED = (_MODELS, _REPOSITORY, "/v2/models/")
+_STATISTICS = "/v2/models/stats"
 # What a browser loads before its user can do anything. It holds no data of a model, but for the OpenAPI document, in
 # which a key finds its own models.
 _PAGES = ("/", "/docs", "/openapi.json")
@@ -44,6 +49,8 @@ def needed(method: str, path: str) -> KeyScope | None:
         inner = path[len(_MODELS) :].split("/")[1:3]
         reserved = inner[:1] == ["audit"] or inner == ["shadow", "examples"]
         return "admin" if method not in _READS or reserved else "infer"
+    if path.startswith(_REPOSITORY):
+        return "admin"
     if path.startswith("/metrics"):
         return "metrics"
     if method in _READS and (path in _PAGES or path.startswith(_BELOW_PAGES)):
@@ -88,48 +95,12 @@ class Gate:
         if path in _PUBLIC and is_public(method, path):
             return self._app(scope, receive, send)
         try:
-            key = self._check(scope, method, path)
+            key = authorise(self._ring, self._unknown, scope, method, path)
         except QuartetError as error:
             return self._refuse(error, scope, send)
         if key is not None and (key.requests or key.items):
             send = _stating_rates(key, send)
         return self._app(scope, receive, send)
-
-    def _check(self, scope: Scope, method: str, path: str) -> Key | None:
-        """The key of a request; None where none is needed.
-
-        Raises:
-            QuartetError: the request may not pass.
-        """
-        ring = self._ring
-        if ring is None:
-            if _needed(method, path) == "admin" and (why := why_not_local(scope)):
-                raise Forbidden(
-                    f"Without API keys only programs on the server's machine may do this, and {why}: make a key with "
-                    "`quartet keys add NAME --scope admin`, and set QUARTET_KEYS."
-                )
-            return None
-        key = _key_of(ring, scope, method)
-        caller.admit(scope, key)
-        scope_needed = _needed(method, path)
-        if scope_needed is not None and (key.requests or key.items):
-            self._take(key, method)
-        if not key.may(scope_needed):
-            raise Forbidden(f"The key {key.name!r} lacks the scope {scope_needed!r}, which {method} needs here.")
-        if key.models is not None and path.startswith(_MODELS):
-            name = path[len(_MODELS) :].partition("/")[0]
-            if not key.sees(name):
-                raise self._unknown(scope, name)
-        return key
-
-    @staticmethod
-    def _take(key: Key, method: str) -> None:
-        """Counts a request against the rates of its key; its items are counted once they are known."""
-        now = time.monotonic()
-        if key.items and method == "POST" and (wait := key.items.test(1, now)):
-            raise caller.rate_limited(key, "items", wait)
-        if key.requests and (wait := key.requests.hit(1, now)):
-            raise caller.rate_limited(key, "requests", wait)
 
     def _refuse(self, error: QuartetError, scope: Scope, send: Send) -> Awaitable[None]:
         headers = scope["quartet.headers"]
@@ -142,6 +113,50 @@ class Gate:
         elif (key := caller.key_of(scope)) and key.limits:
             send = _stating_rates(key, send)
         return self._send_failure(error, scope, send)
+
+
+def authorise(
+    ring: KeyRing | None, unknown: Callable[[Scope, str], QuartetError], scope: Scope, method: str, path: str
+) -> Key | None:
+    """The key of a request; None where none is needed.
+
+    Args:
+        ring: as for `Gate`, also `unknown`.
+        scope: of the request; it gets the key.
+        method: of HTTP.
+        path: that the rules of `needed` are about.
+
+    Raises:
+        QuartetError: the request may not pass.
+    """
+    if ring is None:
+        if _needed(method, path) == "admin" and (why := why_not_local(scope)):
+            raise Forbidden(
+                f"Without API keys only programs on the server's machine may do this, and {why}: make a key with "
+                "`quartet keys add NAME --scope admin`, and set QUARTET_KEYS."
+            )
+        return None
+    key = _key_of(ring, scope, method)
+    caller.admit(scope, key)
+    scope_needed = _needed(method, path)
+    if scope_needed is not None and (key.requests or key.items):
+        _take(key, method)
+    if not key.may(scope_needed):
+        raise Forbidden(f"The key {key.name!r} lacks the scope {scope_needed!r}, which {method} needs here.")
+    if key.models is not None and (prefix := next(filter(path.startswith, _NAMED), None)):
+        name = path[len(prefix) :].partition("/")[0]
+        if not key.sees(name) and path != _STATISTICS:
+            raise unknown(scope, name)
+    return key
+
+
+def _take(key: Key, method: str) -> None:
+    """Counts a request against the rates of its key; its items are counted once they are known."""
+    now = time.monotonic()
+    if key.items and method == "POST" and (wait := key.items.test(1, now)):
+        raise caller.rate_limited(key, "items", wait)
+    if key.requests and (wait := key.requests.hit(1, now)):
+        raise caller.rate_limited(key, "requests", wait)
 
 
 def _needed(method: str, path: str) -> KeyScope | None:

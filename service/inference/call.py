@@ -84,6 +84,11 @@ class QueuedCall:
         """Moves what the call queues from now on into the turn of background work: late, but never starved."""
         self.owner = BACKGROUND
 
+    def expire_after(self, seconds: float) -> None:
+        """Sets a deadline from the beginning of the call, unless it has an earlier one; progress does not extend it."""
+        self.deadline = min(self.deadline, self.started + seconds)
+        self.fixed_deadline = True
+
     def progressed(self) -> None:
         """Extends the deadline, unless it is fixed."""
         if not self.fixed_deadline:
@@ -109,6 +114,7 @@ class QueuedCall:
         if self.cancelled:
             raise Abandoned
         if time.monotonic() > self.deadline:
+            limit = self.deadline - self.started if self.fixed_deadline else self.timeout
             raise DeadlineExceeded(
-                f"No progress within {self.timeout:g} s: try again, or send fewer or smaller items in a request."
+                f"No progress within {limit:.6g} s: try again, or send fewer or smaller items in a request."
             )

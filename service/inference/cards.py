@@ -1,6 +1,7 @@
 """The parts of a manifest that all tasks share."""
 
 import datetime
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -11,6 +12,22 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 REFERENCE = "reference"
 AUTO = "auto"
 
+# NumPy's names; `str` is of strings of any length.
+Dtype = Literal[
+    "bool",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "float16",
+    "float32",
+    "float64",
+    "str",
+]
 Probability = Annotated[float, Field(ge=0, le=1)]
 # Infinity would accept every difference, NaN none.
 Tolerance = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -31,7 +48,7 @@ class TensorSpec(Card):
     """One input or output of the graph, by its name there; an axis of -1 is dynamic, the first one is the batch."""
 
     name: str
-    dtype: Literal["uint8", "int64", "float32"]
+    dtype: Dtype
     shape: tuple[int, ...]
 
 
@@ -317,3 +334,8 @@ class ManifestBase(Card):
     def longest(self) -> int:
         """The largest length of an input's dynamic axes other than the batch axis."""
         return 1
+
+    @property
+    def bounds(self) -> Mapping[str, tuple[Any, Any]]:
+        """By input, the least and the greatest values that the graph can look up: numbers, or an array per feature."""
+        return {}

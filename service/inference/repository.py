@@ -99,6 +99,7 @@ class Repository:
         self._closing: set[asyncio.Task[None]] = set()
         self._taken_out: dict[str, tuple[Stamp, str]] = {}
         self._answered: set[str] = set()
+        self._withheld: set[str] = set()
         # What becomes `refused` when the round that holds `_loading` ends.
         self._refusing: dict[str, str] = {}
         self.refused: dict[str, str] = {}
@@ -199,7 +200,7 @@ class Repository:
                         logger.error("refused %s: %s", what, why)
         for name in self._opener.selection.by_model.keys() - self._served.keys():
             logger.warning("a variant of %s was asked for, but no such model is served", name)
-        if not self._served:
+        if not self._served and not self._withheld:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.refused.items()) or "it holds no versions"
             raise NothingToServe(f"Nothing in {self._folder.resolve()} can be served: {reasons}.")
 
@@ -319,7 +320,7 @@ class Repository:
         self._opener.begin(
             self._folder / name / version
             for name, policy in policies.items()
-            if name not in self._served  # versions beside those that serve are opened one by one
+            if policy.serve and name not in self._served  # versions beside those that serve are opened one by one
             for version in versions_to_open(found[name], policy)
         )
         for name, policy in policies.items():
@@ -341,6 +342,10 @@ class Repository:
 
     async def _load_model(self, name: str, policy: Policy, found: Sequence[str]) -> None:
         """Loads what a policy asks for, puts the policy in force, and retires what it does not ask for."""
+        if not policy.serve:
+            self._withhold(name)
+            return
+        self._withheld.discard(name)
         opened: dict[str, Version] = {}
         while True:
             good = await self._load_versions(name, policy, found, opened)
@@ -472,8 +477,19 @@ class Repository:
         self._serve(name, served.policy, {number: each for number, each in served.loaded.items() if number in kept})
         await self.settled()
 
+    def _withhold(self, name: str) -> None:
+        """Stops serving a model."""
+        self._withheld.add(name)
+        if (served := self._served.pop(name, None)) is not None:
+            for version in served.loaded.values():
+                self._retire(version)
+            self.on_change()
+
     def _serve(self, name: str, policy: Policy, loaded: Mapping[str, Version]) -> None:
         """Puts a policy and its versions in force, and retires what they replace."""
+        if not policy.serve:
+            self._withhold(name)
+            return
         replaced = self._loaded(name)
         self._served[name] = served = Served(name, policy, loaded, self._former(name, policy, loaded))
         if served.default is not None:
@@ -533,6 +549,8 @@ class Repository:
         def reason(start: str) -> str:
             return next((f" ({why})" for what, why in self.refused.items() if f"{what}/".startswith(f"{start}/")), "")
 
+        if name in self._withheld:
+            return UnknownModel(f"The model {name!r} is unloaded", self._served)
         if served is None:
             return UnknownModel(f"No model {truncate(name)!r} is served{reason(name)}", self._served)
         if not wanted or wanted in served.policy.aliases or wanted == LATEST:

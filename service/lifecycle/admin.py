@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from service.errors import Conflict, QuartetError
 from service.inference.leases import Version
 from service.inference.manifest import InvalidModel
-from service.inference.repository import Repository
+from service.inference.repository import NothingToServe, Repository
 from service.inference.routing import Served
 from service.policy.changes import Unchangeable, promote
 from service.policy.file import InvalidPolicy, PolicyFiles, ReadOnly
@@ -92,6 +92,29 @@ class Administration:
         task = asyncio.get_running_loop().create_task(self._follow(model))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def serve(self, model: str, serve: bool, *, actor: str) -> None:
+        """Serves a model from the models folder, with what is new there, or stops serving it.
+
+        Raises:
+            UnknownModel: the folder has no such model.
+            Conflict: no version of it can be served, or its policy cannot be changed.
+        """
+        repository = self._repository
+        if not await asyncio.to_thread(repository.on_disk, model):
+            raise repository.unknown(model)
+        action = "serve" if serve else "stop serving"
+        try:
+            change = partial(self._files.edit, model, lambda policy: policy.model_copy(update={"serve": serve}))
+            await asyncio.to_thread(change, actor=actor, action=action)
+            await repository.load_all([model])
+        except (InvalidPolicy, ReadOnly, NothingToServe) as error:
+            raise Conflict(str(error)) from error
+        logger.info("%s: %s, by %s", model, action, actor)
+        self.notify()
+        if serve and model not in repository.served:
+            refused = [f"{what}: {why}" for what, why in repository.refused.items() if what.split("/")[0] == model]
+            raise Conflict(f"No version of {model!r} can be served: {'; '.join(refused) or 'it has none'}.")
 
     async def advance(self, now: float) -> None:
         """Promotes canaries whose last step has ended and that have answered enough calls.

@@ -166,6 +166,7 @@ class Policy(_Table):
     """What `serving.toml` says.
 
     Attributes:
+        serve: whether the model is served at all.
         load: `latest`, the number of newest good versions to load, or a list of versions. Versions that other fields
             name are loaded too.
         default: a version, an alias, or `latest`: the newest one that `load` covers and that is not on trial.
@@ -175,6 +176,7 @@ class Policy(_Table):
         shadow: a version whose answers are only compared.
     """
 
+    serve: Annotated[bool, Field(strict=True)] = True
     load: (
         Literal["latest"]
         | Annotated[int, Field(strict=True, ge=1, le=_MOST_VERSIONS)]

@@ -2,18 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import fastapi
-from fastapi import APIRouter, Request, Response
-from fastapi.routing import APIRoute
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.types import Message
 
 from service.access.caller import actor
+from service.api.small import SmallBody
 from service.api.v1.versions import Name
-from service.errors import BodyTooLarge, Conflict, InvalidRequest
+from service.errors import Conflict, InvalidRequest
 from service.inference.repository import Unservable
 from service.inference.routing import Served
 from service.policy import changes
@@ -38,7 +37,6 @@ Wanted = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$", des
 _MOST_UNUSED = 100
 # Further versions that a rollback tries, below one that is bad.
 _MOST_TRIED = 10
-_MOST_BODY_BYTES = 16_384
 
 
 class _Body(BaseModel):
@@ -165,36 +163,13 @@ class AuditLog(BaseModel):
     entries: list[Change]
 
 
-class _SmallBody(APIRoute):
-    """A route whose body is refused when it is larger than any change: FastAPI would parse it on the event loop."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-        if self.body_field is None:
-            return handle
-
-        async def limited(request: Request) -> Response:
-            body = b""
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > _MOST_BODY_BYTES:
-                    raise BodyTooLarge(f"The body is over {_MOST_BODY_BYTES} bytes, which no change needs.")
-
-            async def again() -> Message:
-                return {"type": "http.request", "body": body, "more_body": False}
-
-            return await handle(Request(request.scope, again))
-
-        return limited
-
-
 def policy_router() -> APIRouter:
     """The routes below /v1/models/{name} that show and change its policy."""
     router = APIRouter(
         prefix="/v1/models/{name}",
         tags=["serving policy"],
         responses=responses(404, 422, 500),
-        route_class=_SmallBody,
+        route_class=SmallBody,
     )
 
     async def change(

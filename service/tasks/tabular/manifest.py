@@ -1,8 +1,10 @@
 """The manifest of a model of the rows of a table."""
 
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from service.inference.cards import Card, MainFigure, Probability
@@ -54,6 +56,13 @@ class TabularManifest(FamiliarManifest):
     labels: tuple[str, ...]
     metrics: TabularMetrics
     calibration: Calibration | None = None
+
+    @cached_property
+    def bounds(self) -> Mapping[str, tuple[Any, Any]]:
+        """Of the indices of categories; -1 is an unknown word."""
+        most = [len(card.values) - 1 if card.kind == "category" else np.inf for card in self.columns]
+        least = [-1.0 if card.kind == "category" else -np.inf for card in self.columns]
+        return {self.inputs[0].name: (np.array(least, np.float32), np.array(most, np.float32))}
 
     @cached_property
     def reading(self) -> Columns:

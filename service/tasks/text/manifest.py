@@ -1,6 +1,7 @@
 """The manifest of a text classifier."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -39,6 +40,11 @@ class TextManifest(LabelManifest):
     def longest(self) -> int:
         """The most words of a text that are read."""
         return self.max_length
+
+    @property
+    def bounds(self) -> Mapping[str, tuple[Any, Any]]:
+        """Of token ids."""
+        return {self.inputs[0].name: (0, self.words - 1)}
 
     @model_validator(mode="after")
     def _check_shapes(self) -> "TextManifest":

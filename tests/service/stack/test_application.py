@@ -114,28 +114,28 @@ async def show(exchange: Exchange, query: NoOptions) -> Answer:
 
 def v2() -> Family:
     endpoints = (
-        Endpoint("/v2/models/{name}/versions/{version:int}/infer", NoOptions, show),
-        Endpoint("/v2/models/{name}/infer", NoOptions, show),
+        Endpoint("/v9/models/{name}/versions/{version:int}/infer", NoOptions, show),
+        Endpoint("/v9/models/{name}/infer", NoOptions, show),
     )
     ordinary = APIRouter()
 
-    @ordinary.get("/v2/square")
+    @ordinary.get("/v9/square")
     async def square(x: int) -> int:
         if x == 13:
             raise RuntimeError("a secret")
         return x * x
 
-    return Family("/v2", endpoints, (ordinary,), other_format)
+    return Family("/v9", endpoints, (ordinary,), other_format)
 
 
 async def test_an_endpoint_has_path_parameters(settings: Settings):
     async with client_of(create_app(settings, families=[v2()])) as client:
-        answer = await client.post("/v2/models/a%20b/infer")
+        answer = await client.post("/v9/models/a%20b/infer")
         assert answer.json() == {"name": "a b"}
-        answer = await client.post("/v2/models/cnn/versions/7/infer?loud=true")
+        answer = await client.post("/v9/models/cnn/versions/7/infer?loud=true")
         assert answer.json() == {"name": "cnn", "version": 7}
         text = (await client.get("/metrics")).text
-        assert 'route="/v2/models/{name}/infer"' in text  # the pattern, not the path
+        assert 'route="/v9/models/{name}/infer"' in text  # the pattern, not the path
 
 
 async def test_every_failure_of_a_family_has_the_familys_format(settings: Settings):
@@ -146,18 +146,18 @@ async def test_every_failure_of_a_family_has_the_familys_format(settings: Settin
         httpx.AsyncClient(transport=transport, base_url="http://quartet") as client,
     ):
         for method, path, status, says in (
-            ("POST", "/v2/models/bad/infer", 422, "Not that one."),
-            ("POST", "/v2/models/x/infer?quiet=1", 422, "no parameter 'quiet'"),
-            ("GET", "/v2/models/x/infer", 405, "does not take GET"),
-            ("GET", "/v2/nowhere", 404, "nothing at /v2/nowhere"),
-            ("GET", "/v2", 404, "nothing at /v2"),
-            ("GET", "/v2/square?x=three", 422, "x"),
-            ("GET", "/v2/square?x=13", 500, "inside the server"),
+            ("POST", "/v9/models/bad/infer", 422, "Not that one."),
+            ("POST", "/v9/models/x/infer?quiet=1", 422, "no parameter 'quiet'"),
+            ("GET", "/v9/models/x/infer", 405, "does not take GET"),
+            ("GET", "/v9/nowhere", 404, "nothing at /v9/nowhere"),
+            ("GET", "/v9", 404, "nothing at /v9"),
+            ("GET", "/v9/square?x=three", 422, "x"),
+            ("GET", "/v9/square?x=13", 500, "inside the server"),
         ):
             answer = await client.request(method, path)
             assert (answer.status_code, list(answer.json())) == (status, ["error"]), path
             assert says in answer.json()["error"]
-        for path in ("/v1/nowhere", "/v22", "/elsewhere"):
+        for path in ("/v1/nowhere", "/v92", "/elsewhere"):
             answer = await client.get(path)
             assert answer.headers["content-type"] == "application/problem+json", path
 

@@ -1,0 +1,251 @@
+"""The gRPC server: the calls of the Open Inference Protocol, and those that Triton adds."""
+
+import asyncio
+import itertools
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import grpc
+from google.protobuf.json_format import ParseDict
+
+from service.access.caller import charge, models_of, owner_of, visible
+from service.access.gate import authorise
+from service.access.keys import KeyRing
+from service.api.grpc.messages import pb, read_request, write_response
+from service.api.v2 import answers
+from service.api.v2.descriptions import describe_server
+from service.api.v2.statistics import Statistics
+from service.errors import Abandoned, QuartetError, UnknownModel
+from service.inference.scope import CallScope
+from service.observe.events import RequestEnded
+from service.stack.application import Application
+from service.stack.failures import INTERNAL
+
+logger = logging.getLogger("service.grpc")
+
+_SERVICE = "inference.GRPCInferenceService"
+# By the status of an error over HTTP.
+_CODES = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    404: grpc.StatusCode.NOT_FOUND,
+    409: grpc.StatusCode.FAILED_PRECONDITION,
+    413: grpc.StatusCode.INVALID_ARGUMENT,
+    422: grpc.StatusCode.INVALID_ARGUMENT,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    501: grpc.StatusCode.UNIMPLEMENTED,
+    503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+# Smaller requests are read on the event loop.
+_INLINE_BYTES = 16_384
+# Of a message beside its tensors.
+_ROOM_BYTES = 1 << 20
+
+_Context = Any
+_Message = Any
+# Answers a request that came through the gate; the scope is that of an ASGI request.
+_Answer = Callable[[_Message, dict[str, Any], _Context], Awaitable[Any]]
+
+
+class GrpcServer:
+    """Serves the models of an application on a port of its own.
+
+    Args:
+        app: with its models loaded.
+        ring: the API keys, as for `Gate`.
+        unknown: likewise.
+        statistics: of the models.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        ring: KeyRing | None,
+        unknown: Callable[[Any, str], QuartetError],
+        statistics: Statistics,
+    ) -> None:
+        self._app, self._ring, self._unknown, self._statistics = app, ring, unknown, statistics
+        self._prefix, self._numbers = secrets.token_hex(3), itertools.count(1)
+        most = int(app.settings.max_body_mb * 1_000_000) + _ROOM_BYTES
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", most),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_metadata_size", 1 << 16),
+                ("grpc.max_concurrent_streams", 256),
+            ],
+            maximum_concurrent_rpcs=app.settings.max_connections,
+        )
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, self._handlers()),))
+
+    async def start(self, host: str, port: int) -> int:
+        """Listens; returns the port. Raises OSError if it cannot be listened on."""
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            bound = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address} for gRPC: set QUARTET_GRPC_PORT to a free port.") from error
+        await self._server.start()
+        return int(bound)
+
+    async def stop(self, grace: float) -> None:
+        """Refuses new calls and gives those that run `grace` seconds."""
+        await self._server.stop(grace)
+
+    def _handlers(self) -> dict[str, Any]:
+        app = self._app
+
+        async def live(_request: _Message, _scope: Any, _context: _Context) -> _Message:
+            return pb.Live(live=answers.is_live(app))
+
+        async def ready(_request: _Message, _scope: Any, _context: _Context) -> _Message:
+            return pb.Ready(ready=answers.is_ready(app))
+
+        async def model_ready(request: _Message, scope: Any, _context: _Context) -> _Message:
+            return pb.Ready(ready=answers.model_ready(app, scope, request.name, request.version or None))
+
+        async def server(_request: _Message, _scope: Any, _context: _Context) -> _Message:
+            return ParseDict(describe_server(), pb.Server())
+
+        async def model(request: _Message, scope: Any, _context: _Context) -> _Message:
+            return ParseDict(answers.model_metadata(app, scope, request.name, request.version or None), pb.Model())
+
+        async def configuration(request: _Message, scope: Any, _context: _Context) -> _Message:
+            document = answers.model_configuration(app, scope, request.name, request.version or None)
+            return ParseDict({"config": document}, pb.ConfigurationResponse())
+
+        async def statistics(request: _Message, scope: Any, _context: _Context) -> _Message:
+            which = request.name or None, request.version or None
+            return ParseDict(answers.model_statistics(app, scope, self._statistics, *which), pb.Statistics())
+
+        async def index(request: _Message, scope: Any, _context: _Context) -> _Message:
+            return ParseDict({"models": answers.repository_index(app, scope, ready=request.ready)}, pb.Index())
+
+        async def load(request: _Message, scope: Any, _context: _Context) -> _Message:
+            await answers.change_model(app, scope, request.model_name, request.parameters, load=True)
+            return pb.Empty()
+
+        async def unload(request: _Message, scope: Any, _context: _Context) -> _Message:
+            await answers.change_model(app, scope, request.model_name, request.parameters, load=False)
+            return pb.Empty()
+
+        # Each has the path over REST that the gate has a rule for.
+        models, repository = "/v2/models/{}", "/v2/repository/models/{}"
+        methods: dict[str, tuple[_Answer, Any, str]] = {
+            "ServerLive": (live, pb.Empty, "/v2/health/live"),
+            "ServerReady": (ready, pb.Empty, "/v2/health/ready"),
+            "ModelReady": (model_ready, pb.Which, models),
+            "ServerMetadata": (server, pb.Empty, "/v2"),
+            "ModelMetadata": (model, pb.Which, models),
+            "ModelInfer": (self._infer, pb.InferRequest, models),
+            "ModelConfig": (configuration, pb.Which, models),
+            "ModelStatistics": (statistics, pb.Which, models),
+            "RepositoryIndex": (index, pb.IndexRequest, "/v2/repository/index"),
+            "RepositoryModelLoad": (load, pb.Change, repository),
+            "RepositoryModelUnload": (unload, pb.Change, repository),
+        }
+        return {
+            name: grpc.unary_unary_rpc_method_handler(
+                partial(self._call, name, answer, path),
+                request_deserializer=message.FromString,
+                response_serializer=_serialise,
+            )
+            for name, (answer, message, path) in methods.items()
+        }
+
+    async def _call(self, method: str, answer: _Answer, path: str, request: _Message, context: _Context) -> Any:
+        """Answers a call, with a line in the log and counts in the metrics as for HTTP."""
+        started, status = time.perf_counter(), 200
+        scope = self._scope(context)
+        name = getattr(request, "model_name", "") or getattr(request, "name", "")
+        target = path.format(name or "stats")
+        try:
+            if not target.startswith("/v2/health/"):
+                authorise(self._ring, self._unknown, scope, "POST", target)
+            return await answer(request, scope, context)
+        except Abandoned:
+            status = 499
+            scope["quartet.facts"]["client"] = "gone"
+            raise asyncio.CancelledError from None
+        except QuartetError as error:
+            status = int(error.status)
+            await self._refuse(error, scope, context)
+        except Exception:
+            status = 500
+            logger.exception("request %s failed", scope["quartet.id"])
+            await self._refuse(INTERNAL, scope, context)
+        finally:
+            self._app.observers.publish(
+                RequestEnded(
+                    scope["quartet.id"], "POST", f"/{_SERVICE}/{method}", f"/{_SERVICE}/{method}",
+                    scope["quartet.facts"], status, time.perf_counter() - started, time.time(),
+                )
+            )  # fmt: skip
+
+    def _scope(self, context: _Context) -> dict[str, Any]:
+        """What the gate and the queues look at of a request, as ASGI has it."""
+        metadata = context.invocation_metadata() or ()
+        headers = [(_bytes(key), _bytes(value)) for key, value in metadata]
+        kind, _, address = context.peer().partition(":")
+        client = (address.rpartition(":")[0].strip("[]").replace("%5B", "").replace("%5D", ""), address)
+        return {
+            "app": self._app,
+            "headers": headers,
+            # No page can send gRPC, so the name under which the server was reached tells nothing.
+            "quartet.headers": {**dict(reversed(headers)), b"host": b"localhost"},
+            "quartet.facts": {},
+            "quartet.id": f"{self._prefix}-{next(self._numbers):x}",
+            "client": client if kind.startswith("ipv") else ("127.0.0.1", address),
+        }
+
+    async def _infer(self, request: _Message, scope: dict[str, Any], context: _Context) -> _Message:
+        app = self._app
+        owner, weight = owner_of(scope)
+        left = context.time_remaining()
+        async with CallScope(
+            app.repository,
+            owner=owner,
+            weight=weight,
+            models=models_of(scope),
+            timeout=app.settings.timeout,
+            trace=scope["quartet.headers"].get(b"traceparent", b""),
+            observers=app.observers,
+        ) as call:
+            context.add_done_callback(lambda _: call.cancel())
+            if left is not None:
+                call.expire_after(max(0.0, left))
+            version = call.lease(request.model_name, request.model_version or None)
+            scope["quartet.facts"] |= {"model": version.label, "variant": version.variant}
+            version.batcher.admission.expect(call, at_once=True)
+            read = partial(read_request, request, version.manifest, app.settings.max_items)
+            asked = read() if request.ByteSize() <= _INLINE_BYTES else await app.threads.run(read)
+            scope["quartet.facts"]["items"] = asked.count
+            charge(scope, asked.count)
+            rows = await answers.run(call, version, asked)
+            write = partial(write_response, asked, version.manifest, version.version, rows)
+            size = len(rows) * sum(array.nbytes for array in rows[0])
+            return write() if size <= _INLINE_BYTES else await app.threads.run(write)
+
+    @staticmethod
+    async def _refuse(error: QuartetError, scope: dict[str, Any], context: _Context) -> None:
+        scope["quartet.facts"]["problem"] = error.slug
+        if isinstance(error, UnknownModel):
+            error.show(partial(visible, scope))
+        if error.retry_after is not None:
+            context.set_trailing_metadata((("grpc-retry-pushback-ms", str(int(error.retry_after * 1000))),))
+        await context.abort(_CODES.get(int(error.status), grpc.StatusCode.INTERNAL), error.detail)
+
+
+def _serialise(message: Any) -> bytes:
+    content: bytes = message.SerializeToString()
+    return content
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value.encode("latin-1", "replace") if isinstance(value, str) else value

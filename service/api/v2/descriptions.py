@@ -1,0 +1,68 @@
+"""Metadata and configuration of models, as the Open Inference Protocol has them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from quartet import __version__
+from service.api.v2.tensors import datatype
+from service.inference.cards import TensorSpec
+from service.inference.leases import Version
+
+PLATFORM, BACKEND = "onnxruntime_onnx", "onnxruntime"
+EXTENSIONS = (
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "statistics",
+    "schedule_policy",
+    "binary_tensor_data",
+    "parameters",
+)
+# Triton's names in a configuration that differ from the protocol's.
+_TYPES = {"BYTES": "TYPE_STRING"}
+
+
+def describe_server() -> dict[str, Any]:
+    """The server's metadata."""
+    return {"name": "quartet", "version": __version__, "extensions": list(EXTENSIONS)}
+
+
+def describe_model(version: Version, numbers: Sequence[str]) -> dict[str, Any]:
+    """A model's metadata; `numbers` are of its loaded versions."""
+    manifest = version.manifest
+    return {
+        "name": version.name,
+        "versions": list(numbers),
+        "platform": PLATFORM,
+        "inputs": [_tensor(spec) for spec in manifest.inputs],
+        "outputs": [_tensor(spec) for spec in manifest.outputs],
+    }
+
+
+def describe_configuration(version: Version) -> dict[str, Any]:
+    """A model's configuration, in which shapes leave the batch out."""
+    manifest = version.manifest
+    parameters = {"description": manifest.description, "variant": version.variant}
+    return {
+        "name": version.name,
+        "platform": PLATFORM,
+        "backend": BACKEND,
+        "version_policy": {"specific": {"versions": [version.version]}},
+        "max_batch_size": manifest.max_batch,
+        "input": [_configured(spec) for spec in manifest.inputs],
+        "output": [_configured(spec) for spec in manifest.outputs],
+        "dynamic_batching": {"preferred_batch_size": [version.max_batch], "max_queue_delay_microseconds": 0},
+        "instance_group": [
+            {"name": version.name, "kind": "KIND_CPU" if version.device == "cpu" else "KIND_GPU", "count": 1}
+        ],
+        "parameters": {name: {"string_value": value} for name, value in parameters.items()},
+    }
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": datatype(spec.dtype), "shape": list(spec.shape)}
+
+
+def _configured(spec: TensorSpec) -> dict[str, Any]:
+    name = datatype(spec.dtype)
+    return {"name": spec.name, "data_type": _TYPES.get(name, f"TYPE_{name}"), "dims": list(spec.shape[1:])}

@@ -1,0 +1,168 @@
+"""The gRPC server, called as clients of the protocol call it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from service.access.start import ring_of
+from service.api.grpc.messages import pb
+from service.app import create_app
+from service.settings import Settings
+from tests.keyed import write_keys
+from tests.tiny import LABELS, SIZE, answer, solid
+
+IMAGES = np.stack([solid(label) for label in LABELS])
+METHODS = {
+    "ServerLive": (pb.Empty, pb.Live),
+    "ServerReady": (pb.Empty, pb.Ready),
+    "ServerMetadata": (pb.Empty, pb.Server),
+    "ModelReady": (pb.Which, pb.Ready),
+    "ModelMetadata": (pb.Which, pb.Model),
+    "ModelConfig": (pb.Which, pb.ConfigurationResponse),
+    "ModelStatistics": (pb.Which, pb.Statistics),
+    "ModelInfer": (pb.InferRequest, pb.InferResponse),
+    "RepositoryIndex": (pb.IndexRequest, pb.Index),
+    "RepositoryModelLoad": (pb.Change, pb.Empty),
+    "RepositoryModelUnload": (pb.Change, pb.Empty),
+}
+
+
+class Client:
+    def __init__(self, channel: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...] = ()) -> None:
+        self._metadata = metadata
+        self._calls = {
+            name: channel.unary_unary(
+                f"/inference.GRPCInferenceService/{name}",
+                request_serializer=sent.SerializeToString,
+                response_deserializer=got.FromString,
+            )
+            for name, (sent, got) in METHODS.items()
+        }
+
+    async def call(self, method: str, /, **fields: Any) -> Any:
+        return await self._calls[method](METHODS[method][0](**fields), timeout=30, metadata=self._metadata)
+
+    async def refused(self, method: str, /, **fields: Any) -> tuple[grpc.StatusCode, str]:
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await self.call(method, **fields)
+        return error.value.code(), error.value.details() or ""
+
+
+@pytest.fixture
+async def address(settings: Settings, tmp_path: Path) -> AsyncIterator[str]:
+    async with serving(settings.model_copy(update={"state": tmp_path})) as address:
+        yield address
+
+
+class serving:  # noqa: N801 - used as a function
+    """Runs an application with gRPC on a free port."""
+
+    def __init__(self, settings: Settings) -> None:
+        app = self.app = create_app(settings.model_copy(update={"grpc_port": 0}), ring=ring_of(settings))
+        self._lifespan = app.router.lifespan_context(app)
+
+    async def __aenter__(self) -> str:
+        await self._lifespan.__aenter__()
+        return f"127.0.0.1:{self.app.state.grpc_port}"
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._lifespan.__aexit__(*error)
+
+
+@pytest.fixture
+async def client(address: str) -> AsyncIterator[Client]:
+    async with grpc.aio.insecure_channel(address) as channel:
+        yield Client(channel)
+
+
+def request(**more: Any) -> dict[str, Any]:
+    tensor = {"name": "images", "datatype": "UINT8", "shape": [3, SIZE, SIZE, 3]}
+    return {"model_name": "classifier", "inputs": [tensor], "raw_input_contents": [IMAGES.tobytes()], **more}
+
+
+def probabilities(response: Any) -> np.ndarray:
+    index = [output.name for output in response.outputs].index("probabilities")
+    return np.frombuffer(response.raw_output_contents[index], np.float32).reshape(response.outputs[index].shape)
+
+
+async def test_every_call(client: Client):
+    assert (await client.call("ServerLive")).live
+    assert (await client.call("ServerReady")).ready
+    assert (await client.call("ServerMetadata")).name == "quartet"
+    assert (await client.call("ModelReady", name="classifier", version="1")).ready
+    model = await client.call("ModelMetadata", name="classifier")
+    assert (list(model.versions), model.inputs[0].datatype) == (["1"], "UINT8")
+    assert list(model.inputs[0].shape) == [-1, SIZE, SIZE, 3]
+    config = (await client.call("ModelConfig", name="classifier")).config
+    assert list(config.input[0].dims) == [SIZE, SIZE, 3]
+    assert [each.name for each in (await client.call("RepositoryIndex")).models] == ["classifier"]
+    response = await client.call("ModelInfer", **request(id="mine"))
+    assert (response.model_name, response.model_version, response.id) == ("classifier", "1", "mine")
+    np.testing.assert_allclose(probabilities(response), answer(IMAGES), atol=1e-6)
+    (counts,) = (await client.call("ModelStatistics")).model_stats
+    assert counts.name == "classifier"
+
+
+async def test_typed_contents(client: Client):
+    fields = request()
+    fields["inputs"][0]["contents"] = {"uint_contents": IMAGES.ravel().tolist()}
+    del fields["raw_input_contents"]
+    np.testing.assert_allclose(probabilities(await client.call("ModelInfer", **fields)), answer(IMAGES), atol=1e-6)
+    fields["inputs"][0]["contents"] = {"uint_contents": [300] * IMAGES.size}
+    assert "from 0 to 255" in (await client.refused("ModelInfer", **fields))[1]
+
+
+async def test_a_model_is_unloaded_and_loaded(client: Client):
+    await client.call("RepositoryModelUnload", model_name="classifier")
+    assert (await client.refused("ModelReady", name="classifier"))[0] is grpc.StatusCode.NOT_FOUND
+    await client.call("RepositoryModelLoad", model_name="classifier")
+    assert (await client.call("ModelReady", name="classifier")).ready
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "said"),
+    [
+        (request(model_name="none"), "NOT_FOUND", "No model 'none'"),
+        (request(raw_input_contents=[b"1"]), "INVALID_ARGUMENT", "has 1 bytes"),
+        (request(raw_input_contents=[b"1", b"2"]), "INVALID_ARGUMENT", "2 tensors for 1 inputs"),
+        (request(inputs=[], raw_input_contents=[]), "INVALID_ARGUMENT", "is missing"),
+        (request(parameters={"sequence_id": {"int64_param": 4}}), "INVALID_ARGUMENT", "no sequences"),
+        (request(outputs=[{"name": "none"}]), "INVALID_ARGUMENT", "has no output"),
+    ],
+)
+async def test_refusals(client: Client, fields: dict[str, Any], code: str, said: str):
+    found, details = await client.refused("ModelInfer", **fields)
+    assert (found.name, said in details) == (code, True), details
+
+
+async def test_a_message_over_the_limit_is_refused(client: Client):
+    code, _ = await client.refused("ModelInfer", **request(raw_input_contents=[bytes(3_000_000)]))
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_keys_open_what_their_scope_says(settings: Settings, tmp_path: Path):
+    keys = write_keys(
+        tmp_path / "keys.toml", infer={"scopes": ["infer"]}, other={"scopes": ["infer"], "models": ["another"]}
+    )
+    async with (
+        serving(settings.model_copy(update={"keys": keys})) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        assert (await Client(channel).call("ServerLive")).live
+        assert (await Client(channel).refused("ServerMetadata"))[0] is grpc.StatusCode.UNAUTHENTICATED
+        wrong = Client(channel, (("authorization", "Bearer wrong"),))
+        assert (await wrong.refused("ModelInfer", **request()))[0] is grpc.StatusCode.UNAUTHENTICATED
+        for metadata in (("authorization", "Bearer infer"), ("x-api-key", "infer")):
+            client = Client(channel, (metadata,))
+            await client.call("ModelInfer", **request())
+            refused = await client.refused("RepositoryModelUnload", model_name="classifier")
+            assert refused[0] is grpc.StatusCode.PERMISSION_DENIED
+        stranger = Client(channel, (("x-api-key", "other"),))
+        for name, fields in (("ModelInfer", request()), ("ModelMetadata", {"name": "classifier"})):
+            assert (await stranger.refused(name, **fields))[0] is grpc.StatusCode.NOT_FOUND
+        assert not (await stranger.call("RepositoryIndex")).models
+        assert not (await stranger.call("ModelStatistics")).model_stats
