@@ -53,6 +53,7 @@ export default {
   "problem.not-found": "찾을 수 없습니다.",
   "problem.inference-failed": "모델이 이 입력을 처리하지 못했습니다.",
   "problem.internal-error": "서버 내부에서 오류가 발생했습니다.",
+  "problem.not-offered": "이 서버는 이 기능을 제공하지 않습니다.",
   "problem.uri-too-long": "주소가 너무 깁니다. 옵션을 줄이세요.",
   "problem.wrong-task": "이 모델은 다른 종류의 작업에 쓰입니다.",
   "problem.model-broken": "이 모델은 지금 응답하지 못합니다. 나중에 다시 시도하세요.",
