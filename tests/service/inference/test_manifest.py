@@ -58,7 +58,7 @@ def test_a_file_that_is_not_a_manifest(tmp_path: Path, text: str):
         ({"name": "../classifier"}, "name"),
         ({"max_batch": 0}, "max_batch"),
         ({"surprise": 1}, "surprise"),
-        ({"inputs": [{"name": "images", "dtype": "float64", "shape": [-1, 8, 8, 3]}]}, r"inputs\.0\.dtype"),
+        ({"inputs": [{"name": "images", "dtype": "complex64", "shape": [-1, 8, 8, 3]}]}, r"inputs\.0\.dtype"),
         ({"image": {"height": 8, "width": 8, "channels": 4}}, r"image\.channels"),
         ({"calibration": {"temperature": 0, "ece_before": 0.1, "ece_after": 0.1}}, r"calibration\.temperature"),
         ({"files": {}}, "files: names no model.onnx"),
