@@ -21,6 +21,7 @@ from service.errors import (
     MethodNotAllowed,
     ModelBroken,
     NotFound,
+    NotOffered,
     Overloaded,
     QuartetError,
     RateLimited,
@@ -200,6 +201,14 @@ _ENTRIES = (
         "The request made no progress within `QUARTET_TIMEOUT`. A request of several batches makes progress with each.",
         "Send fewer items in a request, or try again when the server has less to do.",
         "Yes, later.",
+    ),
+    Entry(
+        NotOffered("The server has neither shared memory nor settings of traces and logs."),
+        "The route belongs to an optional part of the Open Inference Protocol that the server does not have. Errors "
+        'below `/v2` have the form of that protocol, `{"error": "…"}`.',
+        "Send tensors in the body. `GET /v2` lists the extensions of the server.",
+        "No.",
+        path="/v2/logging",
     ),
 )
 CATALOGUE = {entry.code: entry for entry in _ENTRIES}

@@ -255,3 +255,10 @@ class InferenceFailed(QuartetError):
 
 class Abandoned(Exception):
     """Nobody waits for the answer any more: the client has hung up."""
+
+
+class NotOffered(QuartetError):
+    """An optional part of a protocol that the server does not have."""
+
+    status = HTTPStatus.NOT_IMPLEMENTED
+    slug = "not-offered"

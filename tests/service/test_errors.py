@@ -18,6 +18,7 @@ STATUS = {
     "UriTooLong": 414,
     "UnknownModel": 404,
     "NotFound": 404,
+    "NotOffered": 501,
     "MethodNotAllowed": 405,
     "Conflict": 409,
     "Unauthorized": 401,

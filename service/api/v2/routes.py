@@ -15,7 +15,7 @@ from service.api.v2.bodies import header_length, read_body
 from service.api.v2.descriptions import describe_server
 from service.api.v2.inference import read_request, write_response
 from service.api.v2.statistics import Statistics
-from service.errors import InvalidRequest, QuartetError
+from service.errors import InvalidRequest, NotOffered
 from service.stack.endpoint import Endpoint
 from service.stack.exchange import Answer, Exchange
 
@@ -33,13 +33,6 @@ _INLINE_BYTES = 16_384
 _BINARY = b"application/octet-stream"
 
 Name = Annotated[str, Path()]
-
-
-class NotOffered(QuartetError):
-    """A part of the protocol that the server does not offer."""
-
-    status = 501
-    slug = "not-offered"
 
 
 class _Query(BaseModel):
