@@ -11,7 +11,7 @@ COPY quartet quartet
 COPY service service
 
 FROM build AS build-cpu
-# With EXTRAS=server,score the image can score offline too.
+# With EXTRAS=server,grpc,score the image can score offline too.
 ARG EXTRAS=server,grpc
 RUN /opt/quartet/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt ".[${EXTRAS}]" \
     # 285 MB of GPU code that this image never loads.
