@@ -73,9 +73,11 @@ def rollback(policy: Policy, default: str | None, former: str | None, found: Col
 def load(policy: Policy, version: str, loaded: Collection[str], default: str | None) -> Policy:
     """Loads a version beside those that are loaded. `load` becomes a list, and the default is fixed."""
     number = number_of(policy, version)
-    if number in loaded:
+    # One that was just unloaded may still be loaded.
+    wanted = {*policy.load, *policy.named} if isinstance(policy.load, tuple) else set(loaded)
+    if number in wanted:
         return policy
-    return _changed(policy, load=tuple(newest_first({*loaded, number})), **_fixed(policy, default))
+    return _changed(policy, load=tuple(newest_first({*wanted, number})), **_fixed(policy, default))
 
 
 def unload(policy: Policy, version: str, loaded: Collection[str], default: str | None) -> Policy:

@@ -193,7 +193,7 @@ def test_other_data_than_a_version_was_trained_on_are_refused(first_run, draw, w
     )
     assert_one_line(capsys.readouterr().err, "is not what classifier was trained on")
     assert main(["evaluate", "nothing", "--data", source, "--models", str(first_run.parent.parent)]) == 2
-    assert_one_line(capsys.readouterr().err, "holds no model nothing; it holds classifier.")
+    assert_one_line(capsys.readouterr().err, "holds no model nothing; it holds classifier")
 
 
 def test_resuming_with_another_network_prints_one_line(first_run, source, folder, capsys):

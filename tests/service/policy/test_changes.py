@@ -97,6 +97,9 @@ def test_loading_and_unloading():
     assert load(Policy(), "4", ["3"], None) == Policy(load=("4", "3"))
     assert load(Policy(default="3"), "4", ["3"], "3") == Policy(load=("4", "3"), default="3")
     assert load(Policy(), "3", ["3"], "3") == Policy()
+    # Just unloaded, and not closed yet.
+    assert load(Policy(load=("3",), default="3"), "4", ["4", "3"], "3") == Policy(load=("4", "3"), default="3")
+    assert load(Policy(load=("3",), default="3"), "3", ["4", "3"], "3") == Policy(load=("3",), default="3")
     assert unload(Policy(load=3), "1", ["3", "2", "1"], "3") == Policy(load=("3", "2"))
     assert unload(Policy(default="3", previous="2"), "2", ["3", "2"], "3") == Policy(load=("3",), default="3")
     assert unload(Policy(load=("3", "7")), "7", ["3"], "3") == Policy(load=("3",))
