@@ -5,6 +5,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import httpx
+
 from quartet.conformance.suite import (
     Check,
     Failed,
@@ -35,16 +37,19 @@ def _need(condition: object, why: str) -> None:
         raise Failed(why)
 
 
+def _answered(response: httpx.Response) -> httpx.Response:
+    _need(response.status_code == 200, f"answered {response.status_code}")
+    return response
+
+
 @check("server live")
 def _(session: Session) -> None:
-    response = session.send("GET", "/v2/health/live")
-    _need(response.status_code == 200, f"answered {response.status_code}")
+    _answered(session.send("GET", "/v2/health/live"))
 
 
 @check("server ready")
 def _(session: Session) -> None:
-    response = session.send("GET", "/v2/health/ready")
-    _need(response.status_code == 200, f"answered {response.status_code}")
+    _answered(session.send("GET", "/v2/health/ready"))
 
 
 @check("health as a JSON document", required=False)
@@ -66,8 +71,7 @@ def _(session: Session) -> None:
 
 @check("model ready")
 def _(session: Session) -> None:
-    response = session.send("GET", session.path("ready"))
-    _need(response.status_code == 200, f"answered {response.status_code}")
+    _answered(session.send("GET", session.path("ready")))
 
 
 @check("model metadata")
@@ -105,8 +109,7 @@ def _(session: Session) -> None:
 @check("inference without a Content-Type")
 def _(session: Session) -> None:
     content = json.dumps(session.body()).encode()
-    response = session.send("POST", session.path("infer"), content=content)
-    _need(response.status_code == 200, f"answered {response.status_code}")
+    _answered(session.send("POST", session.path("infer"), content=content))
 
 
 @check("the id is repeated")
@@ -200,8 +203,7 @@ def _offers_binary(session: Session) -> None:
 def _(session: Session) -> None:
     _offers_binary(session)
     document, blobs = _binary_inputs(session)
-    response = session.binary({**document, "parameters": {"binary_data_output": True}}, *blobs)
-    _need(response.status_code == 200, f"answered {response.status_code}")
+    response = _answered(session.binary({**document, "parameters": {"binary_data_output": True}}, *blobs))
     check_same(read_binary(response), session.reference)
 
 
@@ -209,8 +211,7 @@ def _(session: Session) -> None:
 def _(session: Session) -> None:
     _offers_binary(session)
     document, blobs = _binary_inputs(session)
-    response = session.binary(document, *blobs)
-    _need(response.status_code == 200, f"answered {response.status_code}")
+    response = _answered(session.binary(document, *blobs))
     check_same(read_json(response.json()), session.reference)
 
 
@@ -219,8 +220,7 @@ def _(session: Session) -> None:
     _offers_binary(session)
     name = session.metadata["outputs"][0]["name"]
     asked = [{"name": name, "parameters": {"binary_data": True}}]
-    response = session.send("POST", session.path("infer"), content=json.dumps(session.body(outputs=asked)))
-    _need(response.status_code == 200, f"answered {response.status_code}")
+    response = _answered(session.send("POST", session.path("infer"), content=json.dumps(session.body(outputs=asked))))
     check_same(read_binary(response), session.reference)
 
 

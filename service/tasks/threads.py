@@ -22,6 +22,8 @@ Prepared = tuple[UInt8Array, Any, float, float]
 # would cost a lone client more. All other files are opened and decoded on threads.
 _INLINE_PIXELS = 320 * 320
 _INLINE_BYTES = 1 << 16
+# Parsing or writing so many bytes takes less than handing them to a thread.
+_FEW_BYTES = 16_384
 # Images of a call that are decoded on the event loop; more of them go to a thread together.
 _FEW = 2
 # Images of this size are decoded together on a thread; a larger one takes a turn of its own.
@@ -56,6 +58,10 @@ class Threads:
     async def run(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """The result of `work`, run on a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._others, work, *arguments)
+
+    async def run_sized(self, size: int, work: Callable[..., Result], *arguments: Any) -> Result:
+        """The result of `work` on so many bytes: few are handled on the event loop, more on a thread."""
+        return work(*arguments) if size <= _FEW_BYTES else await self.run(work, *arguments)
 
     async def prepare(
         self,

@@ -4,18 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.api.grpc import inference_pb2
-from service.api.v2.inference import (
-    Inference,
-    array_dtype,
-    ask,
-    check_datatype,
-    check_values,
-    order_inputs,
-    output_of,
-)
-from service.api.v2.tensors import BadTensor, check_shape, datatype, from_bytes, from_json, to_bytes
+from service.api.v2.inference import Given, Inference, ask, output_of, read_inputs
+from service.api.v2.tensors import Array, BadTensor, datatype_of, from_bytes, from_json, to_bytes
 from service.errors import InvalidRequest
-from service.inference.cards import ManifestBase
+from service.inference.cards import ManifestBase, TensorSpec
 
 pb: Any = inference_pb2  # the generated module has no types
 
@@ -49,7 +41,7 @@ def write_response(asked: Inference, manifest: ManifestBase, version: str, rows:
     response = pb.InferResponse(model_name=manifest.name, model_version=version, id=asked.id)
     for wanted in asked.outputs:
         spec, array = output_of(wanted, manifest, rows)
-        response.outputs.add(name=spec.name, datatype=datatype(array_dtype(array)), shape=array.shape)
+        response.outputs.add(name=spec.name, datatype=datatype_of(array), shape=array.shape)
         response.raw_output_contents.append(to_bytes(array))
     return response
 
@@ -63,28 +55,21 @@ def _checked(request: Any, manifest: ManifestBase, most: int) -> Inference:
     raw, given = request.raw_input_contents, request.inputs
     if raw and len(raw) != len(given):
         raise BadTensor(f"raw_input_contents has {len(raw)} tensors for {len(given)} inputs")
-    order = order_inputs(manifest, [each.name for each in given])
-    specs = {spec.name: spec for spec in manifest.inputs}
-    arrays = []
-    for index, each in enumerate(given):
-        name, spec = each.name, specs[each.name]
-        check_datatype(name, each.datatype, spec)
-        shape = check_shape(name, list(each.shape), spec, most, manifest.longest)
-        if any(key.startswith("shared_memory") for key in each.parameters):
-            raise BadTensor(f"input {name!r}: shared memory is not supported")
+
+    def read(index: int, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
+        each = given[index]
         if raw:
             if each.HasField("contents"):
-                raise BadTensor(f"input {name!r}: has `contents` beside raw_input_contents")
-            array = from_bytes(name, memoryview(raw[index]), spec.dtype, shape)
-        elif each.datatype not in _FIELDS:
-            raise BadTensor(f"input {name!r}: {each.datatype} is sent in raw_input_contents alone")
-        else:
-            array = from_json(name, list(getattr(each.contents, _FIELDS[each.datatype])), spec.dtype, shape)
-        check_values(name, array, manifest)
-        arrays.append(array)
+                raise BadTensor(f"input {each.name!r}: has `contents` beside raw_input_contents")
+            return from_bytes(each.name, memoryview(raw[index]), spec.dtype, shape)
+        if each.datatype not in _FIELDS:
+            raise BadTensor(f"input {each.name!r}: {each.datatype} is sent in raw_input_contents alone")
+        return from_json(each.name, list(getattr(each.contents, _FIELDS[each.datatype])), spec.dtype, shape)
+
+    described = [Given(each.name, each.datatype, list(each.shape), each.parameters) for each in given]
     return ask(
         manifest,
-        [arrays[index] for index in order],
+        read_inputs(manifest, described, most, read),
         id=request.id,
         outputs=[(each.name, parameters_of(each.parameters)) for each in request.outputs],
         parameters=parameters_of(request.parameters),

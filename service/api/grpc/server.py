@@ -42,8 +42,6 @@ _CODES = {
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
-# Smaller requests are read on the event loop.
-_INLINE_BYTES = 16_384
 # Of a message beside its tensors.
 _ROOM_BYTES = 1 << 20
 
@@ -223,14 +221,15 @@ class GrpcServer:
             version = call.lease(request.model_name, request.model_version or None)
             scope["quartet.facts"] |= {"model": version.label, "variant": version.variant}
             version.batcher.admission.expect(call, at_once=True)
-            read = partial(read_request, request, version.manifest, app.settings.max_items)
-            asked = read() if request.ByteSize() <= _INLINE_BYTES else await app.threads.run(read)
+            asked = await app.threads.run_sized(
+                request.ByteSize(), read_request, request, version.manifest, app.settings.max_items
+            )
             scope["quartet.facts"]["items"] = asked.count
             charge(scope, asked.count)
             rows = await answers.run(call, version, asked)
-            write = partial(write_response, asked, version.manifest, version.version, rows)
-            size = len(rows) * sum(array.nbytes for array in rows[0])
-            return write() if size <= _INLINE_BYTES else await app.threads.run(write)
+            return await app.threads.run_sized(
+                answers.size_of(rows), write_response, asked, version.manifest, version.version, rows
+            )
 
     @staticmethod
     async def _refuse(error: QuartetError, scope: dict[str, Any], context: _Context) -> None:

@@ -16,8 +16,6 @@ from service.tasks.images import FORMATS, MEDIA_TYPES
 from service.tasks.threads import Threads
 
 _RAW = (OCTETS, "application/x-www-form-urlencoded")
-# Smaller bodies are parsed on the event loop, others on a thread.
-_INLINE_BYTES = 16_384
 # Decoding base64 holds the GIL, so that it is done in slices of this many characters; four stand for three bytes.
 _SLICE = 1 << 20
 
@@ -148,7 +146,7 @@ async def _read_images(exchange: Exchange, _manifest: Any, threads: Threads) -> 
 
 async def _parse(exchange: Exchange, threads: Threads, parse: Callable[[bytes], Sequence[Any]]) -> Sequence[Any]:
     body = await exchange.read()
-    return parse(body) if len(body) <= _INLINE_BYTES else await threads.run(parse, body)
+    return await threads.run_sized(len(body), parse, body)
 
 
 def _images_of_json(body: bytes, limit: int) -> list[Upload]:

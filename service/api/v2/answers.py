@@ -1,5 +1,6 @@
 """What the protocol's requests about models are answered with, over REST and gRPC alike."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from service.access.caller import actor, visible
@@ -100,6 +101,11 @@ async def run(call: CallScope, version: Version, asked: Inference) -> list[Any]:
     if asked.background:
         call.run_in_background()
     return await call.infer(version, asked.items)
+
+
+def size_of(rows: Sequence[Any]) -> int:
+    """The bytes of results."""
+    return len(rows) * sum(int(array.nbytes) for array in rows[0])
 
 
 def _lease(app: Application, scope: _Scope, name: str, version: str | None) -> Lease:

@@ -1,9 +1,9 @@
 """Inference requests and responses of the Open Inference Protocol, as JSON with or without binary tensors."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pydantic_core
@@ -15,6 +15,7 @@ from service.api.v2.tensors import (
     check_shape,
     classify,
     datatype,
+    datatype_of,
     from_bytes,
     from_json,
     to_bytes,
@@ -25,7 +26,7 @@ from service.inference.cards import ManifestBase, TensorSpec
 from service.tasks.documents import parse_json
 
 # The most values in the JSON of a request; more are sent as binary tensors, which take a tenth of the time.
-MOST_VALUES = 2_000_000
+_MOST_VALUES = 2_000_000
 _MOST_TENSORS = 256
 _MOST_TIMEOUT = 2**63
 _SEQUENCES = ("sequence_id", "sequence_start", "sequence_end")
@@ -120,7 +121,7 @@ def read_request(body: bytes, header_length: int | None, manifest: ManifestBase,
     if header_length is not None and header_length > len(body):
         raise InvalidRequest(f"Inference-Header-Content-Length is {header_length}, but the body has {len(body)} bytes.")
     end = len(body) if header_length is None else header_length
-    document = parse_json(body[:end] if end < len(body) else body, strings=MOST_VALUES, values=MOST_VALUES)
+    document = parse_json(body[:end] if end < len(body) else body, strings=_MOST_VALUES, values=_MOST_VALUES)
     try:
         request = _Request.model_validate(document)
     except ValidationError as error:
@@ -178,26 +179,54 @@ def ask(
     return Inference(id, tuple(inputs), tuple(wanted), timeout, background)
 
 
-def order_inputs(manifest: ManifestBase, names: Sequence[str]) -> list[int]:
-    """For each input of the model its index among `names`; raises BadTensor unless they are the model's inputs."""
-    known = [spec.name for spec in manifest.inputs]
-    if len(set(names)) < len(names):
+class Given(NamedTuple):
+    """An input as a request describes it."""
+
+    name: str
+    datatype: str
+    shape: Sequence[Any]
+    parameters: Collection[str]
+
+
+def read_inputs(
+    manifest: ManifestBase, given: Sequence[Given], most: int, read: Callable[[int, TensorSpec, tuple[int, ...]], Array]
+) -> list[Array]:
+    """The inputs of a request, in the order of the model's.
+
+    Args:
+        manifest: of the model.
+        given: in the order of the request.
+        most: the largest batch.
+        read: gives the array of an input, by its index; called in the order of the request.
+
+    Raises:
+        BadTensor: they do not fit the model.
+    """
+    known = {spec.name: spec for spec in manifest.inputs}
+    if len({each.name for each in given}) < len(given):
         raise BadTensor("an input is given twice")
-    for name in names:
-        if name not in known:
-            raise BadTensor(f"the model has no input {truncate(name)!r}; it has {', '.join(known)}")
-    if missing := [name for name in known if name not in names]:
-        raise BadTensor(f"the input {missing[0]!r} is missing; the model takes {', '.join(known)}")
-    return [names.index(name) for name in known]
+    for each in given:
+        if each.name not in known:
+            raise BadTensor(f"the model has no input {truncate(each.name)!r}; it has {', '.join(known)}")
+    if missing := known.keys() - {each.name for each in given}:
+        first = next(name for name in known if name in missing)
+        raise BadTensor(f"the input {first!r} is missing; the model takes {', '.join(known)}")
+    arrays = {}
+    for index, (name, stated, sizes, parameters) in enumerate(given):
+        spec = known[name]
+        if stated != datatype(spec.dtype):
+            raise BadTensor(
+                f"input {name!r}: has the datatype {truncate(stated)}; the model takes {datatype(spec.dtype)}"
+            )
+        shape = check_shape(name, sizes, spec, most, manifest.longest)
+        if any(key.startswith("shared_memory") for key in parameters):
+            raise BadTensor(f"input {name!r}: shared memory is not supported")
+        arrays[name] = read(index, spec, shape)
+        _check_values(name, arrays[name], manifest)
+    return [arrays[name] for name in known]
 
 
-def check_datatype(name: str, stated: str, spec: TensorSpec) -> None:
-    """Raises BadTensor unless a datatype is that of the model's input."""
-    if stated != datatype(spec.dtype):
-        raise BadTensor(f"input {name!r}: has the datatype {truncate(stated)}; the model takes {datatype(spec.dtype)}")
-
-
-def check_values(name: str, array: Array, manifest: ManifestBase) -> None:
+def _check_values(name: str, array: Array, manifest: ManifestBase) -> None:
     """Raises BadTensor if a value is out of the range that the graph can look up."""
     least, greatest = manifest.bounds.get(name, (None, None))
     if least is None:
@@ -220,8 +249,7 @@ def write_response(
     outputs, blobs = [], []
     for wanted in asked.outputs:
         spec, array = output_of(wanted, manifest, rows)
-        described: dict[str, Any] = {"name": spec.name, "datatype": datatype(array_dtype(array)),
-                                     "shape": list(array.shape)}  # fmt: skip
+        described: dict[str, Any] = {"name": spec.name, "datatype": datatype_of(array), "shape": list(array.shape)}
         if wanted.binary:
             blobs.append(to_bytes(array))
             described["parameters"] = {"binary_data_size": len(blobs[-1])}
@@ -243,11 +271,6 @@ def output_of(wanted: Wanted, manifest: ManifestBase, rows: Sequence[tuple[Any, 
     spec = manifest.outputs[wanted.index]
     array = np.stack([row[wanted.index] for row in rows])
     return spec, classify(array, wanted.classes, manifest.labels) if wanted.classes else array
-
-
-def array_dtype(array: Array) -> str:
-    """The manifest's name of an array's dtype."""
-    return "str" if array.dtype.kind in "OUS" else array.dtype.name
 
 
 class _Blobs:
@@ -276,28 +299,21 @@ class _Blobs:
 
 
 def _checked(request: _Request, blobs: _Blobs, manifest: ManifestBase, most: int) -> Inference:
-    given, specs = request.inputs, {spec.name: spec for spec in manifest.inputs}
-    order = order_inputs(manifest, [each.name for each in given])
-    arrays = []
-    for each in given:  # in this order the binary data follows
-        spec = specs[each.name]
-        check_datatype(each.name, each.datatype, spec)
-        shape = check_shape(each.name, each.shape, spec, most, manifest.longest)
-        if any(key.startswith("shared_memory") for key in each.parameters):
-            raise BadTensor(f"input {each.name!r}: shared memory is not supported")
+    def read(index: int, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
+        each = request.inputs[index]
         size = each.parameters.get("binary_data_size")
         if (size is None) == (each.data is None):
             raise BadTensor(f"input {each.name!r}: needs either `data` or the parameter `binary_data_size`")
         if size is None:
-            array = from_json(each.name, each.data, spec.dtype, shape)
-        else:
-            array = from_bytes(each.name, blobs.take(each.name, size), spec.dtype, shape)
-        check_values(each.name, array, manifest)
-        arrays.append(array)
+            return from_json(each.name, each.data, spec.dtype, shape)
+        return from_bytes(each.name, blobs.take(each.name, size), spec.dtype, shape)
+
+    given = [Given(each.name, each.datatype, each.shape, each.parameters) for each in request.inputs]
+    inputs = read_inputs(manifest, given, most, read)
     blobs.check_end()
     return ask(
         manifest,
-        [arrays[index] for index in order],
+        inputs,
         id=request.id,
         outputs=[(each.name, each.parameters) for each in request.outputs],
         parameters=request.parameters,
@@ -320,7 +336,7 @@ def _raw(body: bytes, manifest: ManifestBase) -> Inference:
             raise BadTensor(f"input {spec.name!r}: has open axes; send its shape")
         checked = check_shape(spec.name, shape, spec, 1, manifest.longest)
         array = from_bytes(spec.name, memoryview(body), spec.dtype, checked)
-        check_values(spec.name, array, manifest)
+        _check_values(spec.name, array, manifest)
         return ask(manifest, [array], id="", outputs=(), parameters={}, binary=True)
     except BadTensor as error:
         raise InvalidRequest(f"{error}.") from None

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
@@ -28,8 +27,6 @@ _NOT_OFFERED = (
     "/v2/models/{name}/trace/setting",
     "/v2/logging",
 )
-# Smaller requests are read, and smaller responses written, on the event loop.
-_INLINE_BYTES = 16_384
 _BINARY = b"application/octet-stream"
 
 Name = Annotated[str, Path()]
@@ -118,14 +115,13 @@ async def _infer(exchange: Exchange, _query: Any) -> Answer:
     length = header_length(exchange)
     body = await read_body(exchange)
     call.progressed()  # the time in which the body arrived was the client's
-    read = partial(read_request, body, length, version.manifest, app.settings.max_items)
-    asked = read() if len(body) <= _INLINE_BYTES else await app.threads.run(read)
+    asked = await app.threads.run_sized(len(body), read_request, body, length, version.manifest, app.settings.max_items)
     exchange.facts["items"] = asked.count
     exchange.charge(asked.count)
     rows = await answers.run(call, version, asked)
-    write = partial(write_response, asked, version.manifest, version.version, rows)
-    size = len(rows) * sum(array.nbytes for array in rows[0])
-    content, head = write() if size <= _INLINE_BYTES else await app.threads.run(write)
+    content, head = await app.threads.run_sized(
+        answers.size_of(rows), write_response, asked, version.manifest, version.version, rows
+    )
     if head is None:
         return Answer(content)
     exchange.answer_headers.append((b"inference-header-content-length", b"%d" % head))

@@ -44,6 +44,11 @@ def datatype(dtype: str) -> str:
     return _NAMES[dtype]
 
 
+def datatype_of(array: Array) -> str:
+    """The protocol's name of an array's dtype."""
+    return "BYTES" if array.dtype.kind in "OUS" else _NAMES[array.dtype.name]
+
+
 def check_shape(name: str, shape: Sequence[Any], spec: TensorSpec, most: int, longest: int) -> tuple[int, ...]:
     """The shape of an input that fits the model.
 

@@ -20,6 +20,9 @@ from service.tasks.call import Upload
 from service.tasks.images import MEDIA_TYPES
 from service.tasks.threads import Threads
 
+# Small bodies start none of its threads.
+IDLE = Threads(1)
+
 
 def exchange_of(body: bytes, content_type: str | None, **settings: object) -> Exchange:
     """A request whose body arrives in chunks of ten bytes."""
@@ -44,7 +47,7 @@ def exchange_of(body: bytes, content_type: str | None, **settings: object) -> Ex
 
 
 async def read_images(exchange: Exchange) -> list[Upload]:
-    return list(await reader_of(Images(""))(exchange, None, None))  # type: ignore[arg-type]
+    return list(await reader_of(Images(""))(exchange, None, IDLE))  # type: ignore[arg-type]
 
 
 FORM = "multipart/form-data; boundary=b"
@@ -191,9 +194,9 @@ async def test_a_document(content_type: str | None):
 
 async def test_a_document_of_an_unsupported_media_type():
     with pytest.raises(UnsupportedMediaType, match="send text/plain or text/x"):
-        await reader_of(WORDS)(exchange_of(b"a", "application/json"), "card", None)
+        await reader_of(WORDS)(exchange_of(b"a", "application/json"), "card", IDLE)
     with pytest.raises(BodyTooLarge, match="card: 3 words"):
-        await reader_of(WORDS)(exchange_of(b"a b c", None, max_items=2), "card", None)
+        await reader_of(WORDS)(exchange_of(b"a b c", None, max_items=2), "card", IDLE)
 
 
 def words_body(*manifests: str | None) -> dict[str, object]:
@@ -246,7 +249,7 @@ async def test_another_charset_is_refused_and_never_looked_for(charset: str, quo
         for media_type in ("text/plain", "text/x"):
             exchange = exchange_of(b"a", f"{media_type}; Charset={quote}{charset}{quote}")
             with pytest.raises(UnsupportedMediaType, match=r"charset .* is not read here: send UTF-8"):
-                await reader_of(WORDS)(exchange, "card", None)
+                await reader_of(WORDS)(exchange, "card", IDLE)
     finally:
         codecs.unregister(search)
     assert looked_for == []
@@ -259,7 +262,7 @@ async def test_utf_8_may_be_stated(charset: str):
     assert upload.data == b"x"
     if "ascii" not in charset:
         assert upload.name == "ä.png"
-    *words, _ = await reader_of(WORDS)(exchange_of(b"a", f"text/plain; charset={charset}"), "card", None)
+    *words, _ = await reader_of(WORDS)(exchange_of(b"a", f"text/plain; charset={charset}"), "card", IDLE)
     assert words == ["a"]
 
 
