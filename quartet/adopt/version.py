@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from onnx import ModelProto
 from quartet.adopt.asking import write_request
 from quartet.adopt.base import Proposal
 from quartet.adopt.batching import SHARES, Batching, decide, differ_by
+from quartet.adopt.card import CARD, render
 from quartet.adopt.graph import Array, CannotAdopt, RunFailed, declare, nodes, open_session, outputs_of
 from quartet.adopt.hazards import guard_divisions
 from quartet.adopt.samples import Call, Samples
@@ -21,9 +22,11 @@ from service.inference.cards import AdoptionCard, GoldenCard, ListCard, Manifest
 from service.inference.device import available_cpus
 from service.inference.drafts import new_draft, take_number
 from service.inference.golden import Golden
-from service.inference.loading import Kind, Loader
+from service.inference.loading import Loader
 from service.inference.manifest import GOLDEN, MANIFEST, MODEL, InvalidModel, sha256
 from service.inference.session import Session
+from service.inference.versions import versions_in
+from service.tasks.registry import BUILT_IN
 
 # Golden items, and the most bytes that their inputs and outputs may have.
 _ROWS, _MOST_BYTES = 16, 2**25
@@ -48,9 +51,7 @@ class Published(NamedTuple):
     batching: Batching
 
 
-def publish(
-    proposal: Proposal, models: Path, name: str, *, most: int, command: str, kinds: Mapping[str, Kind]
-) -> Published:
+def publish(proposal: Proposal, models: Path, name: str, *, most: int, command: str) -> Published:
     """Publishes the next version of a model; nothing remains of one that fails.
 
     Args:
@@ -59,7 +60,6 @@ def publish(
         name: of the model.
         most: the largest batch to check.
         command: that asked for it; the manifest states it.
-        kinds: the tasks of the service.
 
     Raises:
         CannotAdopt: the graph fails, gives other answers to the same inputs, or cannot be loaded by the service.
@@ -70,7 +70,7 @@ def publish(
     check_deterministic(loaded.model, proposal.samples)
     batching = decide(loaded.model, proposal.samples, most, rows=proposal.rows, lists=proposal.lists)
     settled, changes = settle_outputs(batching, proposal.samples)
-    golden, golden_card = make_golden(settled, proposal.samples, batched=batching.batched, lists=proposal.lists)
+    golden, golden_card = make_golden(settled, proposal.samples, batching, proposal.lists)
     source = loaded.source
     card = AdoptionCard(
         source=source.file,
@@ -104,16 +104,31 @@ def publish(
         proposal.write(draft, manifest)
         if proposal.call is None:
             write_request(draft, manifest, golden)
+        if not (draft / CARD).exists():
+            (draft / CARD).parent.mkdir(exist_ok=True)
+            (draft / CARD).write_text(render(manifest))
         served = (path for path in sorted(draft.iterdir()) if path.is_file())
         manifest = manifest.model_copy(update={"files": {path.name: sha256(path) for path in served}})
         (draft / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         try:
-            Loader(kinds, "cpu", 1, most).open(draft, "reference")
+            Loader(BUILT_IN.kinds, "cpu", 1, most).open(draft, "reference")
         except InvalidModel as error:
             raise CannotAdopt("not served", f"The service cannot load the version: {error}") from None
         folder = take_number(draft, undo)
         undo.pop_all()
     return Published(folder, manifest, batching)
+
+
+def check_name(models: Path, name: str, task: str) -> None:
+    """Raises CannotAdopt if the model of that name has another task, whose clients would lose their answers."""
+    with contextlib.suppress(OSError):
+        for version in versions_in(models / name)[:1]:
+            with contextlib.suppress(InvalidModel):
+                found = BUILT_IN.read_manifest(models / name / version).task
+                if found != task:
+                    raise CannotAdopt(
+                        "name", f"{models / name} holds a model of the task {found}, not {task}: give another --name."
+                    )
 
 
 def check_deterministic(model: ModelProto, samples: Samples) -> None:
@@ -167,7 +182,7 @@ def settle_outputs(batching: Batching, samples: Samples) -> tuple[ModelProto, li
 
 
 def make_golden(
-    model: ModelProto, samples: Samples, *, batched: bool, lists: ListCard | None = None
+    model: ModelProto, samples: Samples, batching: Batching, lists: ListCard | None = None
 ) -> tuple[Golden, GoldenCard]:
     """Golden items, the graph's answers to each alone, and how far other batches and threads may deviate.
 
@@ -179,14 +194,14 @@ def make_golden(
     """
     session = open_session(model, MODEL)
     unfused = _open_unfused(model)
-    items = _items(samples, batched=batched, run=session.run)
+    items = _items(samples, batched=batching.batched, run=session.run)
     answers = [unfused(item) for item in items]
     if any(len({array.shape for array in arrays}) > 1 for arrays in zip(*answers, strict=True)):
         # A file holds items of one shape.
         items, answers = items[:1], answers[:1]
-    runs = list(_runs(model, items, answers, batched=batched))
+    runs = list(_runs(model, items, answers, batching.most))
     names = [value.name for value in outputs_of(model)]
-    stack = np.concatenate if batched else np.stack
+    stack = np.concatenate if batching.batched else np.stack
     inputs = {name: stack([item[name] for item in items]) for name in items[0]}
     outputs = {name: stack([answer[index] for answer in answers]) for index, name in enumerate(names)}
     if lists is not None:
@@ -205,16 +220,16 @@ def make_golden(
 
 
 def _runs(
-    model: ModelProto, items: Sequence[Call], answers: Sequence[Sequence[Array]], *, batched: bool
+    model: ModelProto, items: Sequence[Call], answers: Sequence[Sequence[Array]], most: int
 ) -> Iterator[tuple[Sequence[Array], Sequence[Array]]]:
-    """Wanted and found answers, in one thread and in several, for each item alone and for all in a batch."""
+    """Wanted and found answers, in one thread and in several, for items alone and in a batch."""
     for threads in {1, available_cpus()}:
         session = open_session(model, MODEL, threads)
         for item, want in zip(items, answers, strict=True):
             yield want, session.run(item)
-        if batched:
-            whole = {name: np.concatenate([item[name] for item in items]) for name in items[0]}
-            yield [np.concatenate(arrays) for arrays in zip(*answers, strict=True)], session.run(whole)
+        if most > 1:
+            whole = {name: np.concatenate([item[name] for item in items[:most]]) for name in items[0]}
+            yield [np.concatenate(arrays) for arrays in zip(*answers[:most], strict=True)], session.run(whole)
 
 
 def _items(samples: Samples, *, batched: bool, run: Callable[[Call], Sequence[Array]]) -> list[Call]:
