@@ -89,6 +89,16 @@ class Value(NamedTuple):
     dtype: str
     shape: tuple[int | str, ...] | None
 
+    @classmethod
+    def of(cls, value: onnx.ValueInfoProto) -> "Value":
+        """What a declaration says; its dtype is one that is served."""
+        tensor = value.type.tensor_type
+        shape = tuple(
+            dimension.dim_value if dimension.WhichOneof("value") == "dim_value" else dimension.dim_param
+            for dimension in tensor.shape.dim
+        )
+        return cls(value.name, _DTYPES[tensor.elem_type], shape if tensor.HasField("shape") else None)
+
 
 @dataclass(frozen=True)
 class Source:
@@ -213,12 +223,12 @@ def open_session(model: ModelProto, name: str, threads: int = 1) -> Runner:
 
 def inputs_of(model: ModelProto) -> tuple[Value, ...]:
     """The inputs of a graph, in its order."""
-    return tuple(map(_value, model.graph.input))
+    return tuple(map(Value.of, model.graph.input))
 
 
 def outputs_of(model: ModelProto) -> tuple[Value, ...]:
     """The outputs of a graph, in its order, as they are declared."""
-    return tuple(map(_value, model.graph.output))
+    return tuple(map(Value.of, model.graph.output))
 
 
 def declare(name: str, dtype: str, shape: Sequence[int | str] | None) -> onnx.ValueInfoProto:
@@ -405,15 +415,6 @@ def _name_axes(graph: GraphProto) -> None:
                 continue
             if _NO_NAME.fullmatch(dimension.dim_param):
                 dimension.dim_param = f"{value.name}_{axis}"
-
-
-def _value(value: onnx.ValueInfoProto) -> Value:
-    tensor = value.type.tensor_type
-    shape = tuple(
-        dimension.dim_value if dimension.WhichOneof("value") == "dim_value" else dimension.dim_param
-        for dimension in tensor.shape.dim
-    )
-    return Value(value.name, _DTYPES[tensor.elem_type], shape if tensor.HasField("shape") else None)
 
 
 def _explained(message: str) -> CannotAdopt:

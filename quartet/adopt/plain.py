@@ -30,7 +30,7 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
     ranges = lookups(loaded.model) | options.ranges
     if options.samples:
         samples = read(options.samples, inputs)
-        check(samples, ranges, options.max_length)
+        check(samples, inputs, ranges, options.max_length)
     else:
         samples = draw(inputs, ranges, open_session(loaded.model, loaded.source.file).run, options.max_length)
     manifest = partial(TensorsManifest, max_length=options.max_length, ranges=ranges)
