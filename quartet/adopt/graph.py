@@ -41,7 +41,7 @@ _DTYPES = {
 }
 _ELEMENTS = {dtype: element for element, dtype in _DTYPES.items()}
 _UNREGISTERED = re.compile(r"(?P<domain>[\w.]*):(?P<name>\w+)\(-?\d+\) is not a registered function/op")
-_NO_KERNEL = re.compile(r"Could not find an implementation for (?P<name>\w+)\(\d+\)")
+_NO_KERNEL = re.compile(r"Could not find an implementation for (?P<name>\w+)\((?P<opset>\d+)\)")
 _OPSET = re.compile(r"[Oo]pset (\d+) (?:is under development|of domain)")
 _NOISE = re.compile(
     r"^[\w.]+\.onnx: |\[ONNXRuntimeError\] : \d+ : \w+ : |Non-zero status code returned while running |Name:'' |"
@@ -436,8 +436,8 @@ def _explained(message: str) -> CannotAdopt:
     if found := _NO_KERNEL.search(message):
         return CannotAdopt(
             "operator",
-            f"ONNX Runtime has no CPU kernel for the operator {found['name']} with these types: cast its inputs to "
-            "float32 in the export, or use another operator.",
+            f"ONNX Runtime has no CPU kernel for the operator {found['name']} (opset {found['opset']}) with these types: "
+            "export a newer opset (7 or later), or cast its inputs to float32 in the export.",
         )
     return CannotAdopt("invalid graph", f"ONNX Runtime does not take the graph: {_short(message)}")
 
