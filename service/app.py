@@ -35,6 +35,7 @@ from service.lifecycle.lifecycle import Lifecycle
 from service.models import policies_of, repository_of
 from service.observe.log import RequestLog
 from service.observe.metrics import Metrics
+from service.observe.traces import configured_tracing
 from service.processes.board import Board
 from service.settings import Settings
 from service.stack import failures
@@ -48,6 +49,7 @@ from service.web import page
 
 if TYPE_CHECKING:
     from service.api.grpc.server import GrpcServer
+    from service.observe.tracing import Tracing
 
 logger = logging.getLogger("service")
 
@@ -79,6 +81,7 @@ def create_app(
     opener: Opener | None = None,
     board: Board | None = None,
     ring: KeyRing | None = None,
+    tracing: "Tracing | None" = None,
 ) -> Application:
     """The application; its lifespan loads the models and, at the end, finishes accepted work.
 
@@ -89,6 +92,7 @@ def create_app(
         opener: opens the models, and may have begun to; a new one by default.
         board: exchanges figures with the other processes of the service; by default there are none.
         ring: the API keys; by default what the settings say.
+        tracing: traces requests; by default as OpenTelemetry's environment variables configure it.
 
     Raises:
         InvalidKeys: the key file cannot be read or is invalid.
@@ -99,7 +103,9 @@ def create_app(
     lifecycle = Lifecycle(settings, registry.tasks, board or Board())
     log = [RequestLog(sys.stderr)] if logs else []
     statistics = Statistics()
-    observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries, statistics])
+    tracing = tracing or configured_tracing()
+    traces = [tracing] if tracing else []
+    observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries, statistics, *traces])
     routers = (policy_router(), trials_router(), versions_router(registry), models_router(registry))
     families = (
         Family("/v1", operation_endpoints(registry), routers, problem_json),
@@ -136,6 +142,8 @@ def create_app(
         await app.repository.close(min(_LAST_BATCH_SECONDS, settings.shutdown_timeout))
         app.threads.close()
         observers.flush()
+        if tracing:
+            await asyncio.to_thread(tracing.close)
 
     app = Application(
         settings,
@@ -144,6 +152,7 @@ def create_app(
         lifecycle,
         {family.prefix: family.errors for family in families},
         endpoints,
+        tracing.begin if tracing else None,
         docs_url=None,  # `documentation` has a page that needs no internet
         redoc_url=None,
         openapi_url=None,

@@ -13,7 +13,7 @@ from service.inference.repository import Repository
 from service.lifecycle.lifecycle import Lifecycle
 from service.observe.metrics import Metrics
 from service.settings import Settings
-from service.stack.context import RequestContext
+from service.stack.context import BeginTrace, RequestContext
 from service.stack.endpoint import Endpoint
 from service.stack.failures import ErrorFormat
 from service.tasks.threads import Threads
@@ -62,6 +62,7 @@ class Application(FastAPI):
 
     Attributes:
         error_formats: by the prefix of a family's paths, such as `/v1`.
+        begin_trace: begins the trace of a request; None without traces.
         repository: the models; set at the start, as `threads` are.
         threads: for slow work.
         lifecycle: tries, judges and changes versions.
@@ -81,11 +82,12 @@ class Application(FastAPI):
         lifecycle: Lifecycle,
         error_formats: Mapping[str, ErrorFormat],
         endpoints: Iterable[Endpoint],
+        begin_trace: BeginTrace | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self._layers: ASGIApp = Dispatch(super().__call__, endpoints)
-        self._outermost: ASGIApp = RequestContext(self._inside, observers)
+        self._outermost: ASGIApp = RequestContext(self._inside, observers, begin_trace)
         for endpoint in endpoints:
             # Starlette takes any ASGI application here; its type names functions alone.
             self.add_route(endpoint.path, cast(Any, endpoint))
@@ -94,6 +96,7 @@ class Application(FastAPI):
         self.observers = observers
         self.lifecycle = lifecycle
         self.error_formats = error_formats
+        self.begin_trace = begin_trace
         self.ready = False
         self.others_ready: Callable[[], bool] = lambda: True
         self.failure: Exception | None = None

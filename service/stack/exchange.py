@@ -91,7 +91,7 @@ class Exchange(Request):
             weight=weight,
             models=models_of(scope),
             timeout=self.settings.timeout,
-            trace=self._values.get(b"traceparent", b""),
+            trace=scope.get("quartet.trace"),
             observers=app.observers,
             on_slow=self.watch,
         )
