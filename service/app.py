@@ -33,7 +33,7 @@ from service.inference.observers import Observers
 from service.inference.opener import Opener
 from service.lifecycle.lifecycle import Lifecycle
 from service.models import policies_of, repository_of
-from service.observe.log import RequestLog
+from service.observe.log import RequestLog, as_json
 from service.observe.metrics import Metrics
 from service.observe.traces import configured_tracing
 from service.processes.board import Board
@@ -101,7 +101,7 @@ def create_app(
     metrics = Metrics()
     logs = settings.log_level in ("debug", "info")
     lifecycle = Lifecycle(settings, registry.tasks, board or Board())
-    log = [RequestLog(sys.stderr)] if logs else []
+    log = [RequestLog(sys.stderr, json=as_json(settings))] if logs else []
     statistics = Statistics()
     tracing = tracing or configured_tracing()
     traces = [tracing] if tracing else []

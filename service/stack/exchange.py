@@ -189,8 +189,12 @@ class Exchange(Request):
         """Releases what the request holds; idempotent."""
         if self._watcher is not None:
             self._watcher.cancel()
-        self.call.fail(error)
-        self.call.close()
+        call = self.call
+        if call.inference_seconds and "inference_ms" not in self.facts:
+            self.facts["queue_ms"] = round(call.queue_seconds * 1000, 2)
+            self.facts["inference_ms"] = round(call.inference_seconds * 1000, 2)
+        call.fail(error)
+        call.close()
 
     async def _watch(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":

@@ -26,7 +26,13 @@ def test_the_health_check_needs_no_key():
     assert any(check.count(path) for path in ("/healthz/ready", "/healthz/live") if is_public("GET", path))
 
 
+# OpenTelemetry's variables that compose passes on.
+TRACES = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"}
+
+
 def test_every_setting_reaches_the_service():
     for service in SERVICES.values():
-        names = {each.partition("=")[0].removeprefix(PREFIX).lower() for each in service["environment"]}
-        assert names == Settings.model_fields.keys() - FIXED
+        names = {each.partition("=")[0] for each in service["environment"]}
+        own = {each.removeprefix(PREFIX).lower() for each in names if each.startswith(PREFIX)}
+        assert own == Settings.model_fields.keys() - FIXED
+        assert {each for each in names if not each.startswith(PREFIX)} == TRACES
