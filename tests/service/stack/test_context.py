@@ -107,7 +107,8 @@ async def test_a_request_is_logged(settings: Settings, capsys: pytest.CaptureFix
         await client.post("/v1/predict", content=b"no", headers={**PNG, "x-request-id": "two"})
     first, second = capsys.readouterr().err.splitlines()
     assert re.search(
-        r" id=one POST /v1/predict status=200 ms=\d+\.\d\d model=classifier/1 variant=reference items=1 queue_ms=\d+\.\d+ inference_ms=\d+\.\d+$",
+        r" id=one POST /v1/predict status=200 ms=\d+\.\d\d model=classifier/1 variant=reference items=1 "
+        r"queue_ms=\d+\.\d+ inference_ms=\d+\.\d+$",
         first,
     )
     assert " id=two " in second
