@@ -35,6 +35,7 @@ from service.lifecycle.lifecycle import Lifecycle
 from service.models import policies_of, repository_of
 from service.observe.log import RequestLog, as_json
 from service.observe.metrics import Metrics
+from service.observe.state import State
 from service.observe.traces import configured_tracing
 from service.processes.board import Board
 from service.settings import Settings
@@ -164,6 +165,8 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
     )
+    app.state_metrics = State(lambda: getattr(app, "repository", None), ring)
+    metrics.registry.register(app.state_metrics)
     # What holds for every request is a layer here, the innermost first.
     budget = BodyBudget(int(settings.max_memory_mb * 1_000_000))
     app.add_middleware(Limits, budget=budget, max_body=int(settings.max_body_mb * 1_000_000))

@@ -12,6 +12,7 @@ from service.inference.observers import Observers
 from service.inference.repository import Repository
 from service.lifecycle.lifecycle import Lifecycle
 from service.observe.metrics import Metrics
+from service.observe.state import State
 from service.settings import Settings
 from service.stack.context import BeginTrace, RequestContext
 from service.stack.endpoint import Endpoint
@@ -65,6 +66,7 @@ class Application(FastAPI):
         begin_trace: begins the trace of a request; None without traces.
         repository: the models; set at the start, as `threads` are.
         threads: for slow work.
+        state_metrics: of the state of the service, which each process reports for itself.
         lifecycle: tries, judges and changes versions.
         ready: whether the server accepts requests: from the end of its start to the beginning of its shutdown.
         others_ready: whether the other processes on the same port do.
@@ -73,6 +75,7 @@ class Application(FastAPI):
 
     repository: Repository
     threads: Threads
+    state_metrics: State
 
     def __init__(
         self,
@@ -87,7 +90,9 @@ class Application(FastAPI):
     ) -> None:
         super().__init__(**options)
         self._layers: ASGIApp = Dispatch(super().__call__, endpoints)
-        self._outermost: ASGIApp = RequestContext(self._inside, observers, begin_trace)
+        self._context = RequestContext(self._inside, observers, begin_trace)
+        self._outermost: ASGIApp = self._context
+        self._dropped = 0
         for endpoint in endpoints:
             # Starlette takes any ASGI application here; its type names functions alone.
             self.add_route(endpoint.path, cast(Any, endpoint))
@@ -136,8 +141,10 @@ class Application(FastAPI):
                 return f"The model {version.label!r} is not responding: {trouble}."
         return None
 
-    def measure_queues(self) -> None:
-        """Sets the metrics of what waits for each model, and of events that were dropped."""
-        self.metrics.events_dropped.set(self.observers.dropped)
+    def measure(self) -> None:
+        """Sets the metrics of requests that are being answered, of what waits, and of events that were dropped."""
+        self.metrics.in_flight.set(self._context.active)
+        self.metrics.events_dropped.inc(self.observers.dropped - self._dropped)
+        self._dropped = self.observers.dropped
         for version in self.repository.versions:
             self.metrics.queue_depth.labels(*version.batcher.label).set(version.batcher.depth)

@@ -34,6 +34,9 @@ class RequestContext:
         app: the layers inside.
         observers: receive a `RequestEnded` for each request.
         begin: begins the trace of a request, given method, headers and monotonic time; None without traces.
+
+    Attributes:
+        active: requests that are being answered.
     """
 
     def __init__(self, app: ASGIApp, observers: Observers, begin: BeginTrace | None = None) -> None:
@@ -42,6 +45,7 @@ class RequestContext:
         self._begin = begin
         self._prefix = secrets.token_hex(3).encode()
         self._numbers = itertools.count(1)
+        self.active = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -66,6 +70,7 @@ class RequestContext:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id), _NOSNIFF]
             await send(message)
 
+        self.active += 1
         try:
             await self._app(scope, receive, send_with_id)
         except asyncio.CancelledError:
@@ -84,6 +89,7 @@ class RequestContext:
             logger.exception("request %s failed", scope["quartet.id"])
             await send_failure(INTERNAL, scope, send_with_id)
         finally:
+            self.active -= 1
             found = scope.get("route")
             # Without the convertors of its parameters, as the OpenAPI document has it.
             route = str(getattr(found, "path_format", None) or getattr(found, "path", "other"))

@@ -69,7 +69,7 @@ async def test_requests_are_counted_by_route_and_status(client: httpx.AsyncClien
     assert requests["GET", "/v1/models/{name}", "404"] == 1
     assert requests["GET", "other", "404"] == 40
     assert not any("nowhere" in route or "php" in route for _, route, _ in requests)
-    refused = counts(text, "quartet_refused_total")
+    refused = counts(text, "quartet_problems_total")
     # The order of the labels is problem, route.
     assert refused["undecodable-image", "/v1/predict"] == 1
     assert refused["invalid-request", "/v1/predict"] == 1
