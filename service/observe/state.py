@@ -13,6 +13,7 @@ from quartet import __version__
 from service.access.keys import KeyRing
 from service.inference import cuda
 from service.inference.device import cuda_index
+from service.inference.footprint import available_memory
 from service.inference.repository import Repository
 
 
@@ -31,6 +32,13 @@ class State(Collector):
     def collect(self) -> Iterator[Metric]:
         """See `prometheus_client.registry.Collector`."""
         yield _info()
+        if (available := available_memory()) is not None:
+            memory = GaugeMetricFamily(
+                "quartet_memory_available_bytes",
+                "Memory that the process can still take, of the machine and its limits",
+            )
+            memory.add_metric([], available)
+            yield memory
         repository: Repository | None = self._repository()
         if repository is not None:
             yield from _models(repository)

@@ -59,7 +59,10 @@ def test_keys_with_an_end(tmp_path: Path):
 
 
 def test_before_the_start_there_are_no_models():
-    assert {each.name for each in State(lambda: None, None).collect()} == {"quartet_build"}
+    assert {each.name for each in State(lambda: None, None).collect()} == {
+        "quartet_build",
+        "quartet_memory_available_bytes",
+    }
 
 
 @pytest.mark.parametrize("devices", [{"cpu"}, {"cuda:0"}])
