@@ -20,7 +20,7 @@ BASE = ["httpx", "tqdm"]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel that is built from the source distribution, in a copy, since a build leaves files beside the sources."""
+    """The wheel, built from the source distribution, in a copy: a build leaves files beside the sources."""
     folder = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, folder)
