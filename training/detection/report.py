@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw
 
-from service.tasks.detection.manifest import DetectorManifest
-from service.tasks.detection.thresholds import best_f1
+from service.tasks.detection.manifest import DetectorManifest, ThresholdCurves
 from service.tasks.palette import class_colour, ink_on
 from training.detection.augment import augment
 from training.detection.data import DetectionData, DetectionSplit, FloatArray, IntArray
@@ -57,7 +56,7 @@ def write_report(
     folder: Path, manifest: DetectorManifest, detections: Sequence[Detections], data: DetectionData
 ) -> None:
     """Draws and records what was measured on the test split, given the detections in its images."""
-    confidence, test, classes = best_f1(manifest.curves), data.test, data.classes
+    confidence, test, classes = manifest.default_confidence, data.test, data.classes
     wrong = mistakes(detections, test, classes, confidence)
     save_plot(folder, "thresholds.png", 12, 3.6, lambda axes: _thresholds(axes, manifest, confidence), 3)
     reached = average_precision(detections, test, classes).by_recall
@@ -76,7 +75,7 @@ def write_report(
         _draw_samples(axes, data, detections, confidence)
 
     save_plot(folder, "samples.jpg", 12, 4.7 * _SAMPLES, draw_samples, 2, _SAMPLES)
-    points = np.array(manifest.curves.confidence)
+    points = np.array(_measured(manifest).confidence)
     default, low, high, *tenths = (
         int(np.abs(points - value).argmin()) for value in (confidence, 0.1, 0.7, *np.arange(1, 10) / 10)
     )
@@ -104,8 +103,13 @@ def write_augmented(folder: Path, data: DetectionData, settings: AugmentOptions)
     save_plot(folder, "augmented.jpg", 12, 4.8, draw, 4, 2)
 
 
+def _measured(manifest: DetectorManifest) -> ThresholdCurves:
+    assert manifest.measured_curves is not None  # noqa: S101 - only adopted detectors have none
+    return manifest.measured_curves
+
+
 def _thresholds(axes: Sequence[Axes], manifest: DetectorManifest, confidence: float) -> None:
-    curves = manifest.measured_curves
+    curves = _measured(manifest)
     lines = [(label, curve, class_colour(index), 1.5) for index, (label, curve) in enumerate(curves.per_class.items())]
     for axis, figure in zip(axes, ("precision", "recall", "f1"), strict=True):
         for label, curve, colour, width in [*lines, ("all", curves.overall, MEASURED, 2.4)]:
@@ -121,6 +125,7 @@ def _thresholds(axes: Sequence[Axes], manifest: DetectorManifest, confidence: fl
 
 def _precision_recall(axis: Axes, manifest: DetectorManifest, reached: npt.NDArray[np.float64]) -> None:
     recalls = np.linspace(0.0, 1.0, reached.shape[1])
+    assert manifest.metrics is not None  # noqa: S101 - only adopted detectors have none
     for index, row in enumerate(manifest.metrics.per_class):
         known = reached[index] > 0
         if row.support and known.any():

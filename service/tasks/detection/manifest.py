@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from service.inference.cards import Card, MainFigure, Probability, VariantCard, optional
@@ -10,9 +11,15 @@ from service.tasks.familiarity import FamiliarManifest
 
 
 class LetterboxInput(ImageSize):
-    """How to prepare an image: scaled whole into a frame of this size (bilinear), centred, the rest filled."""
+    """How to prepare an image: scaled whole into a frame of this size (bilinear), centred, the rest filled.
+
+    Attributes:
+        antialias: whether every pixel counts where an image is scaled down. False: as OpenCV's `INTER_LINEAR`, with
+            which Ultralytics trains.
+    """
 
     channels: Literal[3] = 3
+    antialias: bool = optional(True)
 
 
 class DetectorClassMetrics(Card):
@@ -64,10 +71,11 @@ class ThresholdCurves(Card):
 
 
 class Suppression(Card):
-    """Non-maximum suppression in the graph; its parameters were chosen on the validation split.
+    """Non-maximum suppression in the graph; its parameters were chosen on the validation split, or by who adopted it.
 
     Attributes:
-        iou: boxes of a class that overlap by more than this count as one object: only the best is kept.
+        iou: boxes of a class that overlap by more than this count as one object: only the best is kept. 1 keeps all, where
+            the network itself has chosen.
         class_agnostic: boxes of all classes that overlap count as one object, and a cell has its best class alone.
         floor: boxes with a score of at most this are dropped.
         max_detections: the most boxes of an image.
@@ -76,6 +84,7 @@ class Suppression(Card):
         spread_penalty: lowers the logit of a score for each unit of the box's spread above the usual one; the spread
             is the mean standard deviation of the four edges, divided by the square root of the area.
         usual_spreads: of each label; empty for 0.
+        best_class: a cell has its best class alone.
     """
 
     iou: Probability
@@ -85,6 +94,7 @@ class Suppression(Card):
     soft: bool = False
     spread_penalty: float = Field(0.0, ge=0)
     usual_spreads: tuple[float, ...] = ()
+    best_class: bool = optional(False)
 
 
 class DetectorVariant(VariantCard):
@@ -103,32 +113,51 @@ class DetectorManifest(FamiliarManifest):
     (batch, detections; 0 fills up) and `classes` (batch, detections: indices of labels).
 
     Attributes:
+        metrics: None for an adopted model that was not evaluated; it has no curves either.
         curves: on the validation split; they choose thresholds.
         test_curves: on the test split, which took no part in the choice. Older versions have only these, as `curves`.
+        confidence: the default threshold of a model without curves.
     """
 
     task: Literal["detection"] = "detection"
     labels: tuple[str, ...]
     image: LetterboxInput
     suppression: Suppression
-    metrics: DetectorMetrics
-    curves: ThresholdCurves
+    metrics: DetectorMetrics | None = optional(None)
+    curves: ThresholdCurves | None = optional(None)
     test_curves: ThresholdCurves | None = Field(None, exclude_if=lambda curves: curves is None)
+    confidence: Probability | None = optional(None)
     variants: tuple[DetectorVariant, ...] = Field((), exclude_if=lambda variants: not variants)
 
     @property
-    def measured_curves(self) -> ThresholdCurves:
+    def measured_curves(self) -> ThresholdCurves | None:
         """The curves on the test split."""
         return self.test_curves or self.curves
 
     @property
-    def headline(self) -> dict[str, float]:
-        """The main test figures."""
-        return {"map_50": self.metrics.map_50, "map": self.metrics.map}
+    def default_confidence(self) -> float:
+        """The threshold with the best balance of precision and recall over all classes, or the stated one."""
+        if self.curves is None:
+            assert self.confidence is not None  # noqa: S101 - validated
+            return self.confidence
+        return self.curves.confidence[int(np.argmax(self.curves.overall.f1))]
 
     @property
-    def main_figure(self) -> MainFigure:
-        return MainFigure("map", self.metrics.map)
+    def headline(self) -> dict[str, float]:
+        """The main test figures."""
+        return {} if self.metrics is None else {"map_50": self.metrics.map_50, "map": self.metrics.map}
+
+    @property
+    def main_figure(self) -> MainFigure | None:
+        return None if self.metrics is None else MainFigure("map", self.metrics.map)
+
+    @model_validator(mode="after")
+    def _check_threshold(self) -> "DetectorManifest":
+        if (self.curves is None) == (self.confidence is None):
+            raise ValueError("either curves or a confidence choose the default threshold")
+        if (self.curves is None) != (self.metrics is None):
+            raise ValueError("metrics and curves need each other")
+        return self
 
     @model_validator(mode="after")
     def _check_shapes(self) -> "DetectorManifest":

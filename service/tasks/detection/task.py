@@ -34,8 +34,8 @@ class DetectOptions(StrictOptions):
         None,
         ge=0,
         le=1,
-        description="the lowest score that counts; by default the threshold with the best F1. Excludes `precision` and "
-        "`recall`",
+        description="the lowest score that counts; by default the threshold with the best F1, or that of an adopted model. "
+        "Excludes `precision` and `recall`",
     )
     precision: float | None = Field(
         None,
@@ -93,7 +93,7 @@ async def detect(call: Call[DetectorManifest, DetectOptions]) -> Results | Pictu
     classes = class_filter(manifest, options.classes)
     render = call.wants_picture(options.render)
     frame = manifest.image
-    prepare = partial(letterbox, frame_height=frame.height, frame_width=frame.width)
+    prepare = partial(letterbox, frame_height=frame.height, frame_width=frame.width, antialias=frame.antialias)
     rows, geometries = await call.infer_images(prepare)
 
     def describe_image(upload: Upload, outputs: tuple[Any, ...], geometry: Letterbox) -> dict[str, Any]:
@@ -118,7 +118,8 @@ async def detect(call: Call[DetectorManifest, DetectOptions]) -> Results | Pictu
 
 
 def _bounds(manifest: DetectorManifest, _limit: int) -> dict[str, Any]:
-    figures = {name: {"maximum": best} for name, best in best_figures(manifest.curves).items()}
+    best_of = {} if manifest.curves is None else best_figures(manifest.curves)
+    figures = {name: {"maximum": best} for name, best in best_of.items()}
     return {**figures, "classes": {"examples": [",".join(manifest.labels)]}}
 
 

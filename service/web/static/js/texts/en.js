@@ -140,6 +140,7 @@ export default {
   "threshold.figures":
     "Precision {precision}: that share of the boxes is right. Recall {recall}: that share of the objects is found.",
   "threshold.data": "Measured on the {count} test pictures of {data}.",
+  "threshold.unmeasured": "This model was trained elsewhere and not evaluated here: what a threshold costs is not known.",
   "threshold.chosen":
     "The slider begins at {confidence}, where precision and recall are best balanced on validation pictures.",
   "curve.precision": "precision: boxes that are right",

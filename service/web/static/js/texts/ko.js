@@ -156,6 +156,7 @@ export default {
   "threshold.figures":
     "정밀도 {precision}: 상자 가운데 맞은 비율. 재현율 {recall}: 물체 가운데 찾은 비율.",
   "threshold.data": "{data}의 테스트 사진 {count}장에서 측정했습니다.",
+  "threshold.unmeasured": "다른 곳에서 학습되었고 여기서 평가되지 않은 모델입니다. 임계값에 따른 정밀도와 재현율은 알 수 없습니다.",
   "threshold.chosen":
     "슬라이더는 검증 사진에서 정밀도와 재현율의 균형이 가장 좋은 {confidence}에서 시작합니다.",
   "curve.precision": "정밀도: 맞은 상자의 비율",
