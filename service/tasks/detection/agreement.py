@@ -23,7 +23,7 @@ _MOST = 300
 def between(default: DetectorManifest, candidate: DetectorManifest) -> Measure:
     """See `service.tasks.base.Agreement`.
 
-    Each version has its own threshold, its default. Partners have the same label and an IoU of at least 0.5;
+    Each version has its own threshold, that of its best F1. Partners have the same label and an IoU of at least 0.5;
     the default's boxes choose in turn, the best first. The difference is 1 - F1 of the candidate's boxes if the
     default's are taken for the truth: 0 if all have partners, 1 if none has.
     """

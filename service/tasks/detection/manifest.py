@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from service.inference.cards import Card, MainFigure, Probability, VariantCard, optional
@@ -69,13 +68,19 @@ class ThresholdCurves(Card):
                 raise ValueError("every curve needs a point for each threshold")
         return self
 
+    @property
+    def best_f1(self) -> float:
+        """The threshold with the best balance of precision and recall, over all classes."""
+        f1 = self.overall.f1
+        return self.confidence[f1.index(max(f1))]
+
 
 class Suppression(Card):
-    """Non-maximum suppression in the graph; its parameters were chosen on the validation split, or by who adopted it.
+    """Non-maximum suppression in the graph; its parameters were chosen on the validation split, or at adoption.
 
     Attributes:
-        iou: boxes of a class that overlap by more than this count as one object: only the best is kept. 1 keeps all, where
-            the network itself has chosen.
+        iou: boxes of a class that overlap by more than this count as one object: only the best is kept. 1 where the
+            network itself answers with the boxes to keep.
         class_agnostic: boxes of all classes that overlap count as one object, and a cell has its best class alone.
         floor: boxes with a score of at most this are dropped.
         max_detections: the most boxes of an image.
@@ -113,20 +118,19 @@ class DetectorManifest(FamiliarManifest):
     (batch, detections; 0 fills up) and `classes` (batch, detections: indices of labels).
 
     Attributes:
-        metrics: None for an adopted model that was not evaluated; it has no curves either.
-        curves: on the validation split; they choose thresholds.
+        confidence: the default threshold of a detector that was never evaluated.
+        curves: on the validation split; they choose thresholds. None if it was never evaluated.
         test_curves: on the test split, which took no part in the choice. Older versions have only these, as `curves`.
-        confidence: the default threshold of a model without curves.
     """
 
     task: Literal["detection"] = "detection"
     labels: tuple[str, ...]
     image: LetterboxInput
     suppression: Suppression
+    confidence: Probability | None = optional(None)
     metrics: DetectorMetrics | None = optional(None)
     curves: ThresholdCurves | None = optional(None)
-    test_curves: ThresholdCurves | None = Field(None, exclude_if=lambda curves: curves is None)
-    confidence: Probability | None = optional(None)
+    test_curves: ThresholdCurves | None = optional(None)
     variants: tuple[DetectorVariant, ...] = Field((), exclude_if=lambda variants: not variants)
 
     @property
@@ -136,31 +140,22 @@ class DetectorManifest(FamiliarManifest):
 
     @property
     def default_confidence(self) -> float:
-        """The threshold with the best balance of precision and recall over all classes, or the stated one."""
-        if self.curves is None:
-            assert self.confidence is not None  # noqa: S101 - validated
-            return self.confidence
-        return self.curves.confidence[int(np.argmax(self.curves.overall.f1))]
+        """The threshold that counts unless a client chooses one: that of the best F1 on the validation split."""
+        return self.curves.best_f1 if self.curves else self.confidence or 0.0
 
     @property
     def headline(self) -> dict[str, float]:
         """The main test figures."""
-        return {} if self.metrics is None else {"map_50": self.metrics.map_50, "map": self.metrics.map}
+        return {"map_50": self.metrics.map_50, "map": self.metrics.map} if self.metrics else {}
 
     @property
     def main_figure(self) -> MainFigure | None:
-        return None if self.metrics is None else MainFigure("map", self.metrics.map)
-
-    @model_validator(mode="after")
-    def _check_threshold(self) -> "DetectorManifest":
-        if (self.curves is None) == (self.confidence is None):
-            raise ValueError("either curves or a confidence choose the default threshold")
-        if (self.curves is None) != (self.metrics is None):
-            raise ValueError("metrics and curves need each other")
-        return self
+        return MainFigure("map", self.metrics.map) if self.metrics else None
 
     @model_validator(mode="after")
     def _check_shapes(self) -> "DetectorManifest":
+        if (self.curves is None) == (self.confidence is None):
+            raise ValueError("it needs either curves or a confidence")
         most = self.suppression.max_detections
         self.check_shapes([self.image.shape], [(-1, most, 4), (-1, most), (-1, most)], "image and suppression")
         if (names := [spec.name for spec in self.answers]) != ["boxes", "scores", "classes"]:

@@ -34,8 +34,8 @@ class DetectOptions(StrictOptions):
         None,
         ge=0,
         le=1,
-        description="the lowest score that counts; by default the threshold with the best F1, or that of an adopted model. "
-        "Excludes `precision` and `recall`",
+        description="the lowest score that counts; by default the threshold with the best F1. Excludes `precision` and "
+        "`recall`",
     )
     precision: float | None = Field(
         None,
@@ -118,8 +118,8 @@ async def detect(call: Call[DetectorManifest, DetectOptions]) -> Results | Pictu
 
 
 def _bounds(manifest: DetectorManifest, _limit: int) -> dict[str, Any]:
-    best_of = {} if manifest.curves is None else best_figures(manifest.curves)
-    figures = {name: {"maximum": best} for name, best in best_of.items()}
+    reached = best_figures(manifest.curves) if manifest.curves else {}
+    figures = {name: {"maximum": best} for name, best in reached.items()}
     return {**figures, "classes": {"examples": [",".join(manifest.labels)]}}
 
 

@@ -9,15 +9,11 @@ from service.tasks.detection.manifest import DetectorManifest, ThresholdCurves
 
 
 class ThresholdAnswer(BaseModel):
-    """The threshold that was used, and the figures that it had on the test split, over all classes."""
+    """The threshold that was used, and its figures on the test split over all classes, if the model was evaluated."""
 
     confidence: float = Field(examples=[0.7])
-    precision: float | None = Field(
-        examples=[0.902027], description="share of the detections that were right; null if the model was not evaluated"
-    )
-    recall: float | None = Field(
-        examples=[0.565079], description="share of the objects that were found; null if the model was not evaluated"
-    )
+    precision: float | None = Field(None, examples=[0.902027], description="share of the detections that were right")
+    recall: float | None = Field(None, examples=[0.565079], description="share of the objects that were found")
 
 
 def best_figures(curves: ThresholdCurves) -> dict[str, float]:
@@ -33,13 +29,13 @@ def choose_threshold(
     precision: float | None = None,
     recall: float | None = None,
 ) -> ThresholdAnswer:
-    """The threshold that was asked for, or the model's default.
+    """The threshold that was asked for, or the one with the best F1.
 
     A `precision` chooses the lowest threshold that reached it, which has the highest recall; a `recall` the highest
     threshold, which has the highest precision. The validation split chooses, so the test figures are unbiased.
 
     Raises:
-        InvalidRequest: more than one choice, a figure that no threshold reached, or a figure of a model without.
+        InvalidRequest: more than one choice, or a figure that no threshold reached or that was never measured.
     """
     choices = {"confidence": confidence, "precision": precision, "recall": recall}
     given = {name: value for name, value in choices.items() if value is not None}
@@ -48,22 +44,20 @@ def choose_threshold(
         raise InvalidRequest(detail, faults=[Fault(detail, parameter=name) for name in given])
     curves, measured = manifest.curves, manifest.measured_curves
     if curves is None or measured is None:
-        if measured_choice := given.keys() - {"confidence"}:
-            (name,) = measured_choice
+        if name := next((name for name in given if name != "confidence"), None):
             raise InvalidRequest(
-                f"{name}={given[name]:g}: {manifest.name!r} was not evaluated, so no threshold is known to reach it. "
-                f"Set confidence instead; the default is {manifest.default_confidence:g}.",
+                f"{name}={given[name]:g}: {manifest.name} was never evaluated, so nothing is known of its thresholds: "
+                "give `confidence`.",
                 parameter=name,
             )
-        chosen = manifest.default_confidence if confidence is None else confidence
-        return ThresholdAnswer(confidence=chosen, precision=None, recall=None)
+        return ThresholdAnswer(confidence=manifest.default_confidence if confidence is None else confidence)
     points = zip(curves.confidence, curves.overall.precision, curves.overall.recall, strict=True)
     if precision is not None:
         reached = [threshold for threshold, right, found in points if right >= precision and found > 0]
     elif recall is not None:
         reached = [threshold for threshold, _, found in points if found >= recall][::-1]
     else:
-        reached = [manifest.default_confidence if confidence is None else confidence]
+        reached = [curves.best_f1 if confidence is None else confidence]
     if not reached:
         ((name, wanted),) = given.items()
         raise InvalidRequest(
