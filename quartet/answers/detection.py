@@ -23,11 +23,11 @@ class Box:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Threshold:
-    """The confidence from which a detection counts, and what it reached on the test split; None if not evaluated."""
+    """The confidence from which a detection counts, and what it reached on the test split."""
 
     confidence: float
-    precision: float | None
-    recall: float | None
+    precision: float
+    recall: float
 
 
 @dataclass(frozen=True, kw_only=True)

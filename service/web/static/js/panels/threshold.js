@@ -1,5 +1,4 @@
-// The confidence threshold: a slider and the model's precision-recall curve, of which one moves the other. Adopted models
-// have no curve.
+// The confidence threshold: a slider and the model's precision-recall curve, of which one moves the other.
 
 import { h, put } from "../dom.js";
 import { number, percent, t } from "../i18n.js";
@@ -11,40 +10,39 @@ import { slider } from "../widgets/slider.js";
 const ALL = "";
 
 /**
- * @param manifest of a detector. Its `curves` are of the validation split and choose where the slider begins, as the
- *   service does; its `test_curves` say what a threshold does. Older versions have only `curves`, of the test split. An
- *   adopted model has no curves but `confidence`, the default threshold.
+ * @param manifest of a detector. Where it was evaluated, its `curves` are of the validation split and choose where the slider begins, as the
+ *   service does; its `test_curves` say what a threshold does. Older versions have only `curves`, of the test split.
  * @param onmove is called when the threshold has changed.
  */
 export function thresholdView(manifest, settings, onmove) {
-  return (manifest.curves ? withCurves : withoutCurves)(manifest, settings, onmove);
+  return manifest.curves ? measuredView(manifest, settings, onmove) : plainView(manifest, settings, onmove);
 }
 
-function withoutCurves({ confidence: usual }, settings, onmove) {
-  const most = 1000;
-  let confidence = settings.number("confidence", usual);
+/** The slider alone, for a model that was never evaluated. */
+function plainView({ confidence }, settings, onmove) {
+  let chosen = settings.number("confidence", confidence);
   const moved = slider({
     name: t("threshold.name"),
     min: 0,
-    max: most,
-    step: 1,
-    value: Math.round(confidence * most),
-    show: (at) => number(at / most, 3),
-    onmove: (at) => {
-      confidence = at / most;
-      settings.set({ confidence });
+    max: 1,
+    step: 0.01,
+    value: chosen,
+    show: (value) => number(value, 2),
+    onmove(value) {
+      chosen = value;
+      settings.set({ confidence: chosen });
       onmove();
     },
   });
   return {
     elements: [moved.element, h("p", { class: "quiet small" }, t("threshold.unmeasured"))],
     get confidence() {
-      return confidence;
+      return chosen;
     },
   };
 }
 
-function withCurves({ curves: choosing, test_curves: measured, labels, data }, settings, onmove) {
+function measuredView({ curves: choosing, test_curves: measured, labels, data }, settings, onmove) {
   const curves = measured ?? choosing;
   const confidences = curves.confidence;
   const balanced = choosing.confidence[best(choosing.overall.f1)];
