@@ -1,6 +1,7 @@
 """`quartet adopt --task classification`: an image classifier that takes files of images and answers labels."""
 
 import argparse
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,12 +49,14 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
     samples = _samples(prepared, options.samples)
     found = find_scores(with_images, samples, labels)
     model = with_probabilities(with_images, found.output, found.answers[:1], found.kind, len(labels))
-    changed = loaded.changed(model, *prepared.lines, found.line)
+    lines = (*prepared.lines, f"labels: {len(labels)}, from {origin}", found.line)
 
     def make_manifest(fields: Mapping[str, Any]) -> ClassifierManifest:
         return ClassifierManifest(**{**fields, "labels": labels, "image": _image(prepared)})
 
-    return Proposal(changed, samples, make_manifest, rows=True)
+    call = "curl --data-binary @IMAGE.jpg -H 'Content-Type: image/jpeg' "
+    call += shlex.quote(f"localhost:8000/v1/predict?model={options.name}")
+    return Proposal(loaded.changed(model, *lines), samples, make_manifest, rows=True, call=call)
 
 
 CLASSIFICATION = AdoptTask("an image classifier, at /v1/predict", add_options, propose)
@@ -79,7 +82,7 @@ def find_scores(model: Any, samples: Samples, labels: tuple[str, ...]) -> Scored
     """The output that scores the labels: it has as many values for an image as there are labels, or one for two.
 
     Raises:
-        CannotAdopt: there is none, or its values are neither logits nor probabilities of labels that exclude each other.
+        CannotAdopt: there is none, or its values are those of labels that do not exclude each other.
     """
     session = open_session(model, "model.onnx")
     calls = [session.run(call) for call in samples.calls]
@@ -101,7 +104,8 @@ def _judged(value: Value, answers: Array) -> Scored:
     rows = answers.reshape(len(answers), -1).astype(np.float64)
     if not np.isfinite(rows).all():
         raise CannotAdopt(
-            "scores", f"The output {value.name!r} is not finite for the samples: give images of the kind with --samples."
+            "scores",
+            f"The output {value.name!r} is not finite for the samples: give images of the kind with --samples.",
         )
     rounding = _ROUNDING.get(answers.dtype.name, 1e-3)
     within = bool((rows >= -rounding).all() and (rows <= 1 + rounding).all())
@@ -109,9 +113,9 @@ def _judged(value: Value, answers: Array) -> Scored:
     if within and not single and np.abs(rows.sum(1) - 1).max() > rounding:
         raise CannotAdopt(
             "scores",
-            f"The values of the output {value.name!r} lie between 0 and 1 and their sum is not 1, as where several labels "
-            "may be true at once (a sigmoid for each); only labels that exclude each other are served at /v1/predict. "
-            "Without --task it is served as plain tensors.",
+            f"The output {value.name!r} has values between 0 and 1 whose sum is not 1, as where several labels may be true "
+            "at once (a sigmoid for each); /v1/predict needs labels that exclude each other. Without --task the graph is "
+            "served as plain tensors.",
         )
     kind: Scores = "probabilities" if within else "logits"
     what = "the second label" if single else "the labels"

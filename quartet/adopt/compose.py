@@ -1,4 +1,4 @@
-"""Puts nodes before and after a graph of images, so that it takes pixels as files have them and answers probabilities."""
+"""Nodes before and after a graph of images: it then takes uint8 pixels and answers probabilities."""
 
 from collections.abc import Sequence
 from typing import Any, Literal

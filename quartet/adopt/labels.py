@@ -71,7 +71,9 @@ def _of_document(document: Any) -> tuple[str, ...]:
             if isinstance(document.get(key), list | dict):
                 return _of_document(document[key])
         by_index = {int(key): value for key, value in document.items()}
-        document = [by_index[index] for index in range(len(by_index))] if by_index.keys() == {*range(len(by_index))} else []
+        document = (
+            [by_index[index] for index in range(len(by_index))] if by_index.keys() == {*range(len(by_index))} else []
+        )
     if not isinstance(document, list | tuple) or not document or len(document) > _MOST:
         raise ValueError
     # Of ImageNet's class index, which has pairs of an identifier and a name, the name.

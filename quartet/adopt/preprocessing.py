@@ -187,8 +187,8 @@ def _preset(value: Value, options: argparse.Namespace) -> Preset:
         if options.mean or options.std or name in ("imagenet", "unit"):
             raise CannotAdopt(
                 "preprocessing",
-                f"The input {value.name!r} takes uint8 pixels, so the graph normalises them: leave out --mean, --std and "
-                "--preprocessing, or use --preprocessing raw.",
+                f"The input {value.name!r} takes uint8 pixels, so the graph normalises them: leave out --mean, --std "
+                "and --preprocessing, or use --preprocessing raw.",
             )
         return PRESETS["raw"]
     if name is None and not (options.mean or options.std):
@@ -253,13 +253,16 @@ def _share(preset: Preset, options: argparse.Namespace, side: int) -> float:
             raise CannotAdopt("preprocessing", "--crop is a share already: leave out --resize-short, or give pixels.")
         return crop
     if crop is not None and not options.resize_short:
-        raise CannotAdopt("preprocessing", f"--crop {crop:g} is in pixels: give --resize-short too, or a share up to 1.")
+        raise CannotAdopt(
+            "preprocessing", f"--crop {crop:g} is in pixels: give --resize-short too, or a share up to 1."
+        )
     if not options.resize_short:
         return preset.crop
     pixels = crop or side
     if pixels > options.resize_short:
         raise CannotAdopt(
-            "preprocessing", f"A crop of {pixels:g} pixels is larger than the short side, --resize-short {options.resize_short}."
+            "preprocessing",
+            f"A crop of {pixels:g} pixels is larger than the short side, --resize-short {options.resize_short}.",
         )
     return float(pixels / options.resize_short)
 
