@@ -6,6 +6,7 @@ Training uses the same functions, so training and serving cannot disagree about 
 import logging
 import warnings
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ _JPEG_START, _SCAN, _EXIF = b"\xff\xd8\xff", b"\xff\xda", b"Exif\x00\x00"
 _INVERTED = ("CMYK", "YCCK")
 # Pillow's WebP decoder holds the GIL for about 4 ms per megapixel while it copies the pixels.
 _MAX_WEBP_PIXELS = 16_000_000
+_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 # `EncodedImage.open` checks each header against its own limit instead.
 Image.MAX_IMAGE_PIXELS = None
 # Damaged files cause warnings, which would let clients fill the log.
@@ -226,23 +228,33 @@ def _upright(pixels: UInt8Array, orientation: int) -> UInt8Array:
     return pixels
 
 
-def fit(pixels: UInt8Array, height: int, width: int) -> UInt8Array:
+def fit(
+    pixels: UInt8Array,
+    height: int,
+    width: int,
+    crop: float = 1.0,
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic",
+) -> UInt8Array:
     """The largest centred part of `pixels` with the aspect of `height` x `width`, resized to it with antialiasing.
 
     Args:
         pixels: uint8, shape (any, any, channels).
+        height: of the result.
+        width: of the result.
+        crop: the share of that part, in height and width, that is used; above 0, up to 1.
+        interpolation: of the resize.
 
     Returns:
         uint8, C-contiguous, shape (height, width, channels).
     """
     h, w, channels = pixels.shape
-    if (h, w) == (height, width):
+    if (h, w) == (height, width) and crop == 1:
         return np.ascontiguousarray(pixels)
-    scale = min(h / height, w / width)
+    scale = crop * min(h / height, w / width)
     # Rounding may make it a hair larger than the image, which Pillow refuses.
     box_height, box_width = min(height * scale, h), min(width * scale, w)
     top, left = (h - box_height) / 2, (w - box_width) / 2
     resized = Image.fromarray(pixels.squeeze(2) if channels == 1 else np.ascontiguousarray(pixels)).resize(
-        (width, height), Image.Resampling.BICUBIC, box=(left, top, left + box_width, top + box_height)
+        (width, height), _RESAMPLING[interpolation], box=(left, top, left + box_width, top + box_height)
     )
     return np.asarray(resized).reshape(height, width, channels)

@@ -1,5 +1,6 @@
 """The task `classification`: predict."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -7,6 +8,7 @@ from pydantic import Field
 
 from service.tasks.base import AnswerBase, Images, Operation, Results, Task, model_option
 from service.tasks.call import Call, Upload
+from service.tasks.cards import ImageInput
 from service.tasks.classification.agreement import AGREEMENT
 from service.tasks.classification.manifest import ClassifierManifest
 from service.tasks.images import EncodedImage, UInt8Array, fit
@@ -35,10 +37,15 @@ class PredictAnswer(AnswerBase):
 
 def prepare(image: EncodedImage, manifest: ClassifierManifest) -> tuple[UInt8Array, None]:
     """The pixels that the model takes, shape (height, width, channels), as in training."""
-    height, width = manifest.image.height, manifest.image.width
+    return read_pixels(image, manifest.image), None
+
+
+def read_pixels(image: EncodedImage, wanted: ImageInput) -> UInt8Array:
+    """The pixels of an image, prepared as `wanted` says, shape (height, width, channels)."""
+    height, width = wanted.height, wanted.width
     # Twice the size leaves the antialiased resize enough to work with.
-    pixels = image.decode(manifest.image.channels, 2 * height, 2 * width)
-    return fit(pixels, height, width), None
+    least = (math.ceil(2 * side / wanted.crop) for side in (height, width))
+    return fit(image.decode(wanted.channels, *least), height, width, wanted.crop, wanted.interpolation)
 
 
 async def predict(call: Call[ClassifierManifest, PredictOptions]) -> Results:

@@ -1,0 +1,146 @@
+"""`quartet adopt --task classification`: an image classifier that takes files of images and answers labels."""
+
+import argparse
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from quartet.adopt import preprocessing
+from quartet.adopt.base import AdoptTask, Proposal
+from quartet.adopt.compose import INPUT, Scores, with_pixels, with_probabilities
+from quartet.adopt.graph import Array, CannotAdopt, Loaded, Value, inputs_of, open_session, outputs_of
+from quartet.adopt.labels import labels_of
+from quartet.adopt.preprocessing import Preprocessing, preprocessing_of
+from quartet.adopt.samples import CALLS, Samples, read
+from service.tasks.cards import ImageInput
+from service.tasks.classification.manifest import ClassifierManifest
+
+# By how much a sum of probabilities may miss 1.
+_ROUNDING = {"float16": 1e-2}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `--task classification`."""
+    parser.add_argument(
+        "--labels", metavar="FILE", type=Path,
+        help="one label a line, in the order of the graph's output, or JSON (default: the labels in the file's "
+        "metadata)",
+    )  # fmt: skip
+    preprocessing.add_options(parser)
+
+
+def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
+    """Composes a graph from uint8 pixels to probabilities.
+
+    Raises:
+        CannotAdopt: the graph is no classifier of images, the labels do not fit its output, or it is not known how to
+            prepare the images.
+    """
+    values = inputs_of(loaded.model)
+    if len(values) > 1:
+        names = ", ".join(value.name for value in values)
+        raise CannotAdopt("no images", f"The graph has {len(values)} inputs ({names}); an image classifier has one.")
+    labels, origin = labels_of(options.labels, loaded.source.metadata)
+    prepared = preprocessing_of(values[0], options)
+    with_images = with_pixels(loaded.model, prepared)
+    samples = _samples(prepared, options.samples)
+    found = find_scores(with_images, samples, labels)
+    model = with_probabilities(with_images, found.output, found.answers[:1], found.kind, len(labels))
+    lines = (*prepared.lines, f"labels: {len(labels)}, from {origin}", found.line)
+
+    def make_manifest(fields: Mapping[str, Any]) -> ClassifierManifest:
+        return ClassifierManifest(**{**fields, "labels": labels, "image": _image(prepared)})
+
+    call = "curl --data-binary @IMAGE.jpg -H 'Content-Type: image/jpeg' "
+    call += shlex.quote(f"localhost:8000/v1/predict?model={options.name}")
+    return Proposal(loaded.changed(model, *lines), samples, make_manifest, rows=True, call=call)
+
+
+CLASSIFICATION = AdoptTask("an image classifier, at /v1/predict", add_options, propose)
+
+
+class Scored(NamedTuple):
+    """The output of a graph that scores labels.
+
+    Attributes:
+        output: its name.
+        answers: for the samples, shape (samples, ...).
+        kind: what they are, by their values.
+        line: the same, for people.
+    """
+
+    output: str
+    answers: Array
+    kind: Scores
+    line: str
+
+
+def find_scores(model: Any, samples: Samples, labels: tuple[str, ...]) -> Scored:
+    """The output that scores the labels: it has as many values for an image as there are labels, or one for two.
+
+    Raises:
+        CannotAdopt: there is none, or its values are those of labels that do not exclude each other.
+    """
+    session = open_session(model, "model.onnx")
+    calls = [session.run(call) for call in samples.calls]
+    sizes = {}
+    for value, answers in zip(outputs_of(model), zip(*calls, strict=True), strict=True):
+        each = answers[0]
+        if each.dtype.kind != "f" or each.ndim < 1 or len(each) != 1:
+            continue
+        sizes[value.name] = each.size
+        if each.size == len(labels) or (each.size == 1 and len(labels) == 2):
+            return _judged(value, np.concatenate(answers))
+    stated = ", ".join(f"{name} {size}" for name, size in sizes.items()) or "none of numbers for each image"
+    raise CannotAdopt(
+        "labels", f"There are {len(labels)} labels, and the outputs of the graph have other sizes: {stated}."
+    )
+
+
+def _judged(value: Value, answers: Array) -> Scored:
+    rows = answers.reshape(len(answers), -1).astype(np.float64)
+    if not np.isfinite(rows).all():
+        raise CannotAdopt(
+            "scores",
+            f"The output {value.name!r} is not finite for the samples: give images of the kind with --samples.",
+        )
+    rounding = _ROUNDING.get(answers.dtype.name, 1e-3)
+    within = bool((rows >= -rounding).all() and (rows <= 1 + rounding).all())
+    single = rows.shape[1] == 1
+    if within and not single and np.abs(rows.sum(1) - 1).max() > rounding:
+        raise CannotAdopt(
+            "scores",
+            f"The output {value.name!r} has values between 0 and 1 whose sum is not 1, as where several labels may be true "
+            "at once (a sigmoid for each); /v1/predict needs labels that exclude each other. Without --task the graph is "
+            "served as plain tensors.",
+        )
+    kind: Scores = "probabilities" if within else "logits"
+    what = "the second label" if single else "the labels"
+    sums = "lie between 0 and 1" if single else "sum to 1"
+    because = f"since its rows {sums}" if within else "since its rows are no probabilities; a softmax is added"
+    return Scored(value.name, answers, kind, f"output {value.name}: {kind} of {what}, {because}")
+
+
+def _samples(prepared: Preprocessing, file: Path | None) -> Samples:
+    """Images: given as uint8 of shape (n, height, width, channels), or noise and smooth colours."""
+    if file is not None:
+        return read(file, [Value(INPUT, "uint8", (1, *prepared.shape))])
+    random = np.random.default_rng(0)
+    height, width, channels = prepared.shape
+    noise = random.integers(0, 256, (CALLS // 2, *prepared.shape), dtype=np.uint8)
+    coarse = random.integers(0, 256, (CALLS // 2, 4, 4, channels), dtype=np.uint8)
+    rows, columns = np.arange(height) * 4 // height, np.arange(width) * 4 // width
+    return Samples.of_rows({INPUT: np.concatenate([noise, coarse[:, rows][:, :, columns]])}, "random")
+
+
+def _image(prepared: Preprocessing) -> ImageInput:
+    return ImageInput(
+        height=prepared.height,
+        width=prepared.width,
+        channels=prepared.channels,
+        crop=prepared.crop,
+        interpolation=prepared.interpolation,
+    )
