@@ -16,6 +16,7 @@ with needs("adopt"):
     from quartet.adopt.asking import ask_command
     from quartet.adopt.base import AdoptTask
     from quartet.adopt.classification import CLASSIFICATION
+    from quartet.adopt.detection import DETECTION
     from quartet.adopt.graph import CannotAdopt, Loaded, Value, inputs_of, load, outputs_of
     from quartet.adopt.plain import PLAIN
     from quartet.adopt.version import Published, publish
@@ -23,7 +24,7 @@ with needs("adopt"):
     from service.tasks.registry import BUILT_IN
 
 # A task registers its options here.
-TASKS: Mapping[str, AdoptTask] = {"tensors": PLAIN, "classification": CLASSIFICATION}
+TASKS: Mapping[str, AdoptTask] = {"tensors": PLAIN, "classification": CLASSIFICATION, "detection": DETECTION}
 _DEFAULT = "tensors"
 _RANGE = re.compile(r"(?P<name>.+)=(?P<low>[^:=]+):(?P<high>[^:=]+)")
 

@@ -1,0 +1,348 @@
+"""`quartet adopt --task detection`: an exported YOLO network that takes files of images and answers boxes."""
+
+import argparse
+import ast
+import base64
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from onnx import ModelProto, compose, numpy_helper
+
+from quartet.adopt.base import AdoptTask, Proposal
+from quartet.adopt.batching import decide
+from quartet.adopt.compose import INPUT, with_pixels
+from quartet.adopt.graph import Array, CannotAdopt, Loaded, Value, inputs_of, open_session, outputs_of
+from quartet.adopt.labels import labels_of
+from quartet.adopt.preprocessing import Preprocessing
+from quartet.adopt.reshapes import free_reshapes
+from quartet.adopt.samples import Samples, read
+from quartet.adopt.yolo import FLOOR, MINIMUM_OPSET, MOST, Ambiguous, Head, Layout, Selection, layout_of, with_selection
+from service.errors import QuartetError
+from service.inference.cards import ListCard
+from service.tasks.detection.letterbox import letterbox
+from service.tasks.detection.manifest import DetectorManifest, LetterboxInput, Suppression
+from service.tasks.images import EncodedImage
+from service.tasks.samples import CAT, SMEAR
+
+# As in Ultralytics' prediction, and in that of the repository of YOLOv5.
+_CONFIDENCE = 0.25
+_IOU: Mapping[Head, float | None] = {"yolov8": 0.7, "yolov5": 0.45, "end2end": None}
+# Pictures that are read from a folder.
+_PICTURES = 16
+# Batches of images in the sizes of detectors take long on a CPU.
+_MOST_BATCH = 16
+# As for detectors that are trained here: pixels, score, index.
+_TOLERANCES = {"boxes": 2.0, "scores": 0.02, "classes": 0.5}
+# Photographs that ship with the service, in base64.
+_EXAMPLES = (SMEAR, CAT)
+
+Size = tuple[int, int]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `--task detection`."""
+    parser.set_defaults(max_batch=_MOST_BATCH)
+    parser.add_argument(
+        "--labels", metavar="FILE", type=Path,
+        help="one label a line, in the order of the network (default: `names` in the file's metadata)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--size", metavar="N|HxW", type=_size,
+        help="height and width of the input, where the export leaves them open (default: its `imgsz`)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--confidence", metavar="P", type=_share, default=_CONFIDENCE,
+        help=f"the lowest score that counts by default; each request may choose another (default: {_CONFIDENCE})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--iou", metavar="P", type=_share,
+        help="boxes of a label that overlap by more count as one object (default: 0.7, or 0.45 for YOLOv5; none "
+        "where the export suppresses them itself)",
+    )  # fmt: skip
+    parser.add_argument("--output", metavar="NAME", help="the output with the boxes, where several may be")
+    parser.add_argument(
+        "--head", choices=get_args(Head),
+        help="how that output lists boxes, where its shape and values do not tell: yolov8 (4 + labels values a box), "
+        "yolov5 (5 + labels), end2end (6)",
+    )  # fmt: skip
+
+
+def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
+    """Composes a graph from uint8 pixels to the best boxes.
+
+    Raises:
+        CannotAdopt: the graph is no YOLO detector as exporters write them, or the labels do not fit it.
+    """
+    metadata = loaded.source.metadata
+    if (task := metadata.get("task", "detect")) != "detect":
+        raise CannotAdopt(
+            "no boxes", f"The export is for the task {task!r}; only detectors are served at /v1/detect. Without --task "
+            "it is served as plain tensors.",
+        )  # fmt: skip
+    if loaded.source.opsets.get("", MINIMUM_OPSET) < MINIMUM_OPSET:
+        raise CannotAdopt("opset", f"The suppression of boxes needs opset {MINIMUM_OPSET}: export with --opset 17.")
+    labels, origin = labels_of(options.labels, metadata)
+    value = _image_input(loaded.model)
+    size = _frame(value, options.size, metadata)
+    network = _sized(loaded.model, size)
+    frames, kind = _pictures(options.samples, size)
+    found = _find_boxes(network, value, frames, size, len(labels), options)
+    iou = _IOU[found.layout.head] if options.iou is None else options.iou
+    selection = Selection(iou, class_agnostic=bool(_arguments(metadata).get("agnostic_nms")))
+    samples = Samples.of_rows({INPUT: frames}, kind)
+    lists = _lists(options.confidence, found)
+
+    def compose_detector(model: ModelProto) -> ModelProto:
+        renamed = compose.add_prefix(model, "network/")
+        prepared = Preprocessing(*size, 3, 1.0, "bilinear", (0.0,), (255.0,), "nchw", False, value.dtype)
+        with_images = with_pixels(renamed, prepared)
+        return with_selection(
+            with_images, f"network/{found.output}", found.layout, found.answers.shape, size, selection
+        )
+
+    changes = list(_lines(size, found, selection, origin))
+    model = compose_detector(network)
+    if isinstance(value.shape and value.shape[0], int):
+        freed = compose_detector(free_reshapes(network))
+        if decide(freed, samples, 2, rows=True, lists=lists).most > 1:
+            model = freed
+            changes.append(f"batch: the export fixes it at {value.shape[0]} inside the graph; it is open")
+        elif value.shape[0] != 1:
+            raise CannotAdopt(
+                "fixed batch", f"The export takes exactly {value.shape[0]} images: export with batch=1 or dynamic=True."
+            )
+    suppression = Suppression(
+        iou=(_own_iou(network) if iou is None else iou),
+        floor=FLOOR,
+        max_detections=min(MOST, found.boxes),
+        class_agnostic=selection.class_agnostic,
+        best_class=found.layout.head != "end2end",
+    )
+
+    def make_manifest(fields: Mapping[str, Any]) -> DetectorManifest:
+        image = LetterboxInput(height=size[0], width=size[1], antialias=False)
+        return DetectorManifest(
+            **{**fields, "labels": labels, "image": image, "suppression": suppression, "confidence": options.confidence}
+        )
+
+    call = (
+        f"curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' 'localhost:8000/v1/detect?model={options.name}'"
+    )
+    return Proposal(loaded.changed(model, *changes), samples, make_manifest, rows=True, lists=lists, call=call)
+
+
+DETECTION = AdoptTask("a YOLO detector, at /v1/detect", add_options, propose)
+
+
+class Found(NamedTuple):
+    """The output of a network that holds its boxes.
+
+    Attributes:
+        output: its name.
+        layout: how it lists them.
+        answers: for the samples, the first axis is the image.
+    """
+
+    output: str
+    layout: Layout
+    answers: Array
+
+    @property
+    def boxes(self) -> int:
+        """How many it lists for an image."""
+        return int(self.answers.shape[2 if self.layout.columns_first else 1])
+
+    @property
+    def best(self) -> float:
+        """The highest score in the samples."""
+        scores = self.layout.rows(self.answers)[:, 4:]
+        if self.layout.head == "end2end":
+            scores = scores[:, :1]
+        elif self.layout.head == "yolov5":
+            scores = scores[:, :1] * scores[:, 1:]
+        return float(scores.max())
+
+
+def _find_boxes(
+    network: ModelProto, value: Value, frames: Array, size: Size, labels: int, options: argparse.Namespace
+) -> Found:
+    """The output that lists boxes, by its shape and its values."""
+    named = {
+        each.name: answers for each, answers in zip(outputs_of(network), _answers(network, value, frames), strict=True)
+    }
+    if options.output is not None:
+        if options.output not in named:
+            raise CannotAdopt(
+                "no boxes", f"--output: the graph has no output {options.output!r}; it has {', '.join(named)}."
+            )
+        named = {options.output: named[options.output]}
+    fitting, reasons = [], []
+    for name, answers in named.items():
+        try:
+            fitting.append(Found(name, layout_of(answers, size, labels, options.head), answers))
+        except Ambiguous as error:
+            raise CannotAdopt(
+                "layout", f"The output {name!r} may list boxes as {error}: say which with --head."
+            ) from None
+        except ValueError as error:
+            reasons.append(f"{name}: {error}")
+    if not fitting:
+        raise CannotAdopt(
+            "no boxes",
+            f"No output lists boxes as YOLO does, with {labels} labels ({'; '.join(reasons)}). Check --labels, or leave "
+            "out --task to serve plain tensors.",
+        )
+    if len(fitting) > 1:
+        names = ", ".join(found.output for found in fitting)
+        raise CannotAdopt("layout", f"Several outputs list boxes ({names}): choose one with --output.")
+    return fitting[0]
+
+
+def _answers(network: ModelProto, value: Value, frames: Array) -> list[Array]:
+    """The network's outputs for all frames; the first axis of each is the image, if it has one."""
+    batch = value.shape[0] if value.shape and isinstance(value.shape[0], int) else 1
+    session = open_session(network, "model.onnx")
+    planes = (frames.transpose(0, 3, 1, 2) / np.float32(255)).astype(value.dtype)
+    calls = []
+    for start in range(0, len(planes), batch):
+        rows = np.arange(start, start + batch) % len(planes)
+        try:
+            calls.append(session.run({value.name: planes[rows]}))
+        except Exception as error:  # the runtime's exceptions share no public base class
+            raise CannotAdopt(
+                "size",
+                f"The network fails with images of {planes.shape[3]} x {planes.shape[2]}: give the --size that it was "
+                f"trained with, a multiple of 32. ONNX Runtime says: {error}",
+            ) from None
+    outputs = zip(*calls, strict=True)
+    return [np.concatenate(arrays)[: len(frames)] if arrays[0].ndim else arrays[0] for arrays in outputs]
+
+
+def _image_input(model: ModelProto) -> Value:
+    """The only input, floats of shape (batch, 3, height, width)."""
+    values = inputs_of(model)
+    shape = values[0].shape or ()
+    if len(values) > 1 or len(shape) != 4 or values[0].dtype not in ("float32", "float16"):
+        stated = ", ".join(f"{each.name}: {each.dtype} {list(each.shape or ())}" for each in values)
+        raise CannotAdopt(
+            "no images", f"A YOLO export has one input of floats [batch, 3, height, width]; this graph has {stated}."
+        )
+    if shape[1] != 3:
+        raise CannotAdopt(
+            "no images",
+            f"The input {values[0].name!r} has the shape {list(shape)}; its second axis has to be the 3 channels: export "
+            "to ONNX from PyTorch, without a change of the layout.",
+        )
+    return values[0]
+
+
+def _frame(value: Value, given: Size | None, metadata: Mapping[str, str]) -> Size:
+    """Height and width of the input: what the graph fixes, what is given, or what the exporter noted."""
+    fixed = (value.shape or ())[2:]
+    if all(isinstance(side, int) for side in fixed):
+        size = (int(fixed[0]), int(fixed[1]))
+        if given not in (None, size):
+            raise CannotAdopt(
+                "size",
+                f"--size: the graph fixes its input at {size[0]}x{size[1]}: leave it out, or export with dynamic=True.",
+            )
+        return size
+    if given is not None:
+        return given
+    try:
+        return _size("x".join(map(str, ast.literal_eval(metadata.get("imgsz", "")))))
+    except (ValueError, SyntaxError, TypeError, argparse.ArgumentTypeError):
+        raise CannotAdopt("size", f"Height and width of the input {value.name!r} are open: give --size.") from None
+
+
+def _sized(model: ModelProto, size: Size) -> ModelProto:
+    """A copy whose input has this height and width."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    for axis, side in zip(copy.graph.input[0].type.tensor_type.shape.dim[2:], size, strict=True):
+        axis.dim_value = side
+    # They were inferred with open axes.
+    del copy.graph.value_info[:]
+    return copy
+
+
+def _pictures(path: Path | None, size: Size) -> tuple[Array, Literal["given", "examples"]]:
+    """Frames to try the network with, uint8 of shape (images, height, width, 3)."""
+    if path is not None and not path.is_dir():
+        samples = read(path, [Value(INPUT, "uint8", (1, *size, 3))])
+        return np.concatenate([call[INPUT] for call in samples.calls]), "given"
+    if path is None:
+        frames = [_framed(base64.b64decode(example), size) for example in _EXAMPLES]
+        # More of them, to tell the images of a batch apart.
+        frames += [frame[:, ::-1] for frame in frames] + [frame[::-1] for frame in frames]
+        return np.stack(frames), "examples"
+    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))[:_PICTURES]
+    if not files:
+        raise CannotAdopt("samples", f"--samples: the folder {path} is empty.")
+    frames = []
+    for file in files:
+        try:
+            frames.append(_framed(file.read_bytes(), size))
+        except QuartetError as error:
+            raise CannotAdopt("samples", f"--samples: {file}: {error}") from None
+    return np.stack(frames), "given"
+
+
+def _framed(data: bytes, size: Size) -> Array:
+    return letterbox(EncodedImage.open(data), *size, antialias=False)[0]
+
+
+def _arguments(metadata: Mapping[str, str]) -> Mapping[str, Any]:
+    """The options of Ultralytics' export."""
+    try:
+        arguments = ast.literal_eval(metadata.get("args", "{}"))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return {}
+    return arguments if isinstance(arguments, dict) else {}
+
+
+def _own_iou(network: ModelProto) -> float:
+    """The threshold of the only suppression in the network; 1 if there is none or it cannot be read."""
+    known = {tensor.name: tensor for tensor in network.graph.initializer}
+    known |= {node.output[0]: node.attribute[0].t for node in network.graph.node if node.op_type == "Constant"}
+    found = {
+        float(numpy_helper.to_array(known[node.input[3]]).reshape(-1)[0])
+        for node in network.graph.node
+        if node.op_type == "NonMaxSuppression" and len(node.input) > 3 and node.input[3] in known
+    }
+    return round(found.pop(), 6) if len(found) == 1 else 1.0
+
+
+def _lists(confidence: float, found: Found) -> ListCard:
+    """Boxes are compared from the default threshold on, or from half of the best score where none reaches it."""
+    above = confidence if found.best >= confidence else found.best / 2
+    return ListCard(order="scores", above=max(FLOOR, round(above, 4)), tolerances=_TOLERANCES)
+
+
+def _lines(size: Size, found: Found, selection: Selection, origin: str) -> Iterator[str]:
+    """What is done around the network, for people."""
+    yield f"images: scaled whole into {size[1]} x {size[0]} (bilinear, not antialiased), the rest 114, by the service"
+    yield "pixels: divided by 255; RGB, in the graph"
+    yield f"output {found.output}: {found.layout}, by its shape and values; the best score in the samples is {found.best:.3g}"
+    yield f"labels: from {origin}"
+    if selection.iou is None:
+        yield "suppression: none added, since the export lists the boxes to keep"
+    else:
+        which = "all labels" if selection.class_agnostic else "a label"
+        yield f"suppression: of boxes of {which} that overlap by more than {selection.iou:g}, in the graph"
+
+
+def _size(text: str) -> Size:
+    sides = [int(side) for side in text.split("x")]
+    if len(sides) > 2 or not all(0 < side <= 1 << 13 for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither N nor HEIGHTxWIDTH, up to {1 << 13}")
+    return sides[0], sides[-1]
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError("must be between 0 and 1")
+    return share
