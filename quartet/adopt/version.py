@@ -25,6 +25,8 @@ from service.inference.loading import Kind, Loader
 from service.inference.manifest import GOLDEN, MANIFEST, MODEL, InvalidModel, sha256
 from service.inference.session import Session
 
+# Entries of the file's metadata, and the most characters of one.
+_MOST_ENTRIES, _MOST_METADATA = 64, 2**16
 # Golden items, and the most bytes that their inputs and outputs may have.
 _ROWS, _MOST_BYTES = 16, 2**25
 # A tolerance is four times the largest deviation that was seen here, since another machine's kernels may deviate more,
@@ -78,6 +80,7 @@ def publish(
         size=source.size,
         producer=source.producer,
         opsets=dict(source.opsets),
+        metadata=_bounded(source.metadata),
         command=command,
         changes=(*loaded.changes, *changes),
         samples=proposal.samples.kind,
@@ -114,6 +117,12 @@ def publish(
         folder = take_number(draft, undo)
         undo.pop_all()
     return Published(folder, manifest, batching)
+
+
+def _bounded(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The entries that are small enough for a manifest."""
+    small = {name: text for name, text in metadata.items() if len(name) + len(text) <= _MOST_METADATA}
+    return dict(list(small.items())[:_MOST_ENTRIES])
 
 
 def check_deterministic(model: ModelProto, samples: Samples) -> None:
