@@ -3,7 +3,8 @@
 import argparse
 import ast
 import base64
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -13,12 +14,13 @@ from onnx import ModelProto, compose, numpy_helper
 from quartet.adopt.base import AdoptTask, Proposal
 from quartet.adopt.batching import decide
 from quartet.adopt.compose import INPUT, with_pixels
-from quartet.adopt.graph import Array, CannotAdopt, Loaded, Value, inputs_of, open_session, outputs_of
+from quartet.adopt.graph import Array, CannotAdopt, Loaded, RunFailed, Value, inputs_of, open_session, outputs_of
 from quartet.adopt.labels import labels_of
 from quartet.adopt.preprocessing import Preprocessing
 from quartet.adopt.reshapes import free_reshapes
 from quartet.adopt.samples import Samples, read
-from quartet.adopt.yolo import FLOOR, MINIMUM_OPSET, MOST, Ambiguous, Head, Layout, Selection, layout_of, with_selection
+from quartet.adopt.selection import FLOOR, MINIMUM_OPSET, MOST, Selection, with_selection
+from quartet.adopt.yolo import Ambiguous, Head, Layout, layout_of
 from service.errors import QuartetError
 from service.inference.cards import ListCard
 from service.tasks.detection.letterbox import letterbox
@@ -30,9 +32,11 @@ from service.tasks.samples import CAT, SMEAR
 _CONFIDENCE = 0.25
 _IOU: Mapping[Head, float | None] = {"yolov8": 0.7, "yolov5": 0.45, "end2end": None}
 # Pictures that are read from a folder.
-_PICTURES = 16
+_PICTURES = 8
 # Batches of images in the sizes of detectors take long on a CPU.
 _MOST_BATCH = 16
+# Of the names inside of the network.
+_PREFIX = "network/"
 # As for detectors that are trained here: pixels, score, index.
 _TOLERANCES = {"boxes": 2.0, "scores": 0.02, "classes": 0.5}
 # Photographs that ship with the service, in base64.
@@ -76,93 +80,77 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
         CannotAdopt: the graph is no YOLO detector as exporters write them, or the labels do not fit it.
     """
     metadata = loaded.source.metadata
-    if (task := metadata.get("task", "detect")) != "detect":
-        raise CannotAdopt(
-            "no boxes", f"The export is for the task {task!r}; only detectors are served at /v1/detect. Without --task "
-            "it is served as plain tensors.",
-        )  # fmt: skip
-    if loaded.source.opsets.get("", MINIMUM_OPSET) < MINIMUM_OPSET:
-        raise CannotAdopt("opset", f"The suppression of boxes needs opset {MINIMUM_OPSET}: export with --opset 17.")
+    _check_export(loaded)
     labels, origin = labels_of(options.labels, metadata)
     value = _image_input(loaded.model)
     size = _frame(value, options.size, metadata)
     network = _sized(loaded.model, size)
     frames, kind = _pictures(options.samples, size)
+    samples = Samples.of_rows({INPUT: frames}, kind)
     found = _find_boxes(network, value, frames, size, len(labels), options)
     iou = _IOU[found.layout.head] if options.iou is None else options.iou
     selection = Selection(iou, class_agnostic=bool(_arguments(metadata).get("agnostic_nms")))
-    samples = Samples.of_rows({INPUT: frames}, kind)
     lists = _lists(options.confidence, found)
 
-    def compose_detector(model: ModelProto) -> ModelProto:
-        renamed = compose.add_prefix(model, "network/")
+    def compose_detector(network: ModelProto) -> ModelProto:
         prepared = Preprocessing(*size, 3, 1.0, "bilinear", (0.0,), (255.0,), "nchw", False, value.dtype)
-        with_images = with_pixels(renamed, prepared)
-        return with_selection(
-            with_images, f"network/{found.output}", found.layout, found.answers.shape, size, selection
-        )
+        with_images = with_pixels(compose.add_prefix(network, _PREFIX), prepared)
+        return with_selection(with_images, _PREFIX + found.output, found.layout, found.answers.shape, size, selection)
 
-    changes = list(_lines(size, found, selection, origin))
-    model = compose_detector(network)
-    if isinstance(value.shape and value.shape[0], int):
-        freed = compose_detector(free_reshapes(network))
-        if decide(freed, samples, 2, rows=True, lists=lists).most > 1:
-            model = freed
-            changes.append(f"batch: the export fixes it at {value.shape[0]} inside the graph; it is open")
-        elif value.shape[0] != 1:
-            raise CannotAdopt(
-                "fixed batch", f"The export takes exactly {value.shape[0]} images: export with batch=1 or dynamic=True."
-            )
+    model, batch = _with_open_batch(network, compose_detector, samples, lists)
     suppression = Suppression(
-        iou=(_own_iou(network) if iou is None else iou),
+        iou=_own_iou(network) if iou is None else iou,
         floor=FLOOR,
-        max_detections=min(MOST, found.boxes),
+        max_detections=min(MOST, found.layout.boxes(found.answers)),
         class_agnostic=selection.class_agnostic,
         best_class=found.layout.head != "end2end",
     )
-
-    def make_manifest(fields: Mapping[str, Any]) -> DetectorManifest:
-        image = LetterboxInput(height=size[0], width=size[1], antialias=False)
-        return DetectorManifest(
-            **{**fields, "labels": labels, "image": image, "suppression": suppression, "confidence": options.confidence}
-        )
-
-    call = (
-        f"curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' 'localhost:8000/v1/detect?model={options.name}'"
+    more = {
+        "labels": labels,
+        "image": LetterboxInput(height=size[0], width=size[1], antialias=False),
+        "suppression": suppression,
+        "confidence": options.confidence,
+    }
+    return Proposal(
+        loaded.changed(model, *_lines(size, found, selection, origin), *batch),
+        samples,
+        lambda common: DetectorManifest(**{**common, **more}),
+        rows=True,
+        lists=lists,
+        call="curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' "
+        f"'localhost:8000/v1/detect?model={options.name}'",
     )
-    return Proposal(loaded.changed(model, *changes), samples, make_manifest, rows=True, lists=lists, call=call)
 
 
 DETECTION = AdoptTask("a YOLO detector, at /v1/detect", add_options, propose)
 
 
 class Found(NamedTuple):
-    """The output of a network that holds its boxes.
+    """The output of a network that lists its boxes.
 
     Attributes:
         output: its name.
         layout: how it lists them.
-        answers: for the samples, the first axis is the image.
+        answers: for the samples; the first axis is the image.
     """
 
     output: str
     layout: Layout
     answers: Array
 
-    @property
-    def boxes(self) -> int:
-        """How many it lists for an image."""
-        return int(self.answers.shape[2 if self.layout.columns_first else 1])
 
-    @property
-    def best(self) -> float:
-        """The highest score in the samples."""
-        scores = self.layout.rows(self.answers)[:, 4:]
-        if self.layout.head == "end2end":
-            scores = scores[:, :1]
-        elif self.layout.head == "yolov5":
-            scores = scores[:, :1] * scores[:, 1:]
-        return float(scores.max())
+def _check_export(loaded: Loaded) -> None:
+    task = loaded.source.metadata.get("task", "detect")
+    if task != "detect":
+        raise CannotAdopt(
+            "no boxes",
+            f"The export is for the task {task!r}; /v1/detect needs a detector. Without --task it is served as plain "
+            "tensors.",
+        )
+    if loaded.source.opsets.get("", MINIMUM_OPSET) < MINIMUM_OPSET:
+        raise CannotAdopt(
+            "opset", f"The suppression of boxes needs opset {MINIMUM_OPSET} or later: export with opset=17."
+        )
 
 
 def _find_boxes(
@@ -191,8 +179,8 @@ def _find_boxes(
     if not fitting:
         raise CannotAdopt(
             "no boxes",
-            f"No output lists boxes as YOLO does, with {labels} labels ({'; '.join(reasons)}). Check --labels, or leave "
-            "out --task to serve plain tensors.",
+            f"No output lists boxes as YOLO does, with {labels} labels ({'; '.join(reasons)}). Check --labels; without "
+            "--task plain tensors are served.",
         )
     if len(fitting) > 1:
         names = ", ".join(found.output for found in fitting)
@@ -210,7 +198,7 @@ def _answers(network: ModelProto, value: Value, frames: Array) -> list[Array]:
         rows = np.arange(start, start + batch) % len(planes)
         try:
             calls.append(session.run({value.name: planes[rows]}))
-        except Exception as error:  # the runtime's exceptions share no public base class
+        except RunFailed as error:
             raise CannotAdopt(
                 "size",
                 f"The network fails with images of {planes.shape[3]} x {planes.shape[2]}: give the --size that it was "
@@ -232,8 +220,8 @@ def _image_input(model: ModelProto) -> Value:
     if shape[1] != 3:
         raise CannotAdopt(
             "no images",
-            f"The input {values[0].name!r} has the shape {list(shape)}; its second axis has to be the 3 channels: export "
-            "to ONNX from PyTorch, without a change of the layout.",
+            f"The input {values[0].name!r} has the shape {list(shape)}; the 3 channels have to be "
+            "the second axis: export to ONNX from PyTorch, without a change of the layout.",
         )
     return values[0]
 
@@ -294,6 +282,22 @@ def _framed(data: bytes, size: Size) -> Array:
     return letterbox(EncodedImage.open(data), *size, antialias=False)[0]
 
 
+def _with_open_batch(
+    network: ModelProto, compose_detector: Callable[[ModelProto], ModelProto], samples: Samples, lists: ListCard
+) -> tuple[ModelProto, tuple[str, ...]]:
+    """The composed detector, for any batch where that can be, and a line about it."""
+    batch = (inputs_of(network)[0].shape or ("",))[0]
+    if isinstance(batch, str):
+        return compose_detector(network), ()
+    freed = compose_detector(free_reshapes(network))
+    with contextlib.suppress(CannotAdopt):  # not even one image
+        if decide(freed, samples, 2, rows=True, lists=lists).most > 1:
+            return freed, (f"batch: the export fixes it at {batch}, also inside of the network; it is open now",)
+    if batch > 1:
+        raise CannotAdopt("fixed batch", f"The export takes exactly {batch} images: export with batch=1.")
+    return compose_detector(network), ()
+
+
 def _arguments(metadata: Mapping[str, str]) -> Mapping[str, Any]:
     """The options of Ultralytics' export."""
     try:
@@ -317,7 +321,8 @@ def _own_iou(network: ModelProto) -> float:
 
 def _lists(confidence: float, found: Found) -> ListCard:
     """Boxes are compared from the default threshold on, or from half of the best score where none reaches it."""
-    above = confidence if found.best >= confidence else found.best / 2
+    best = found.layout.best_score(found.answers)
+    above = confidence if best >= confidence else best / 2
     return ListCard(order="scores", above=max(FLOOR, round(above, 4)), tolerances=_TOLERANCES)
 
 
@@ -325,7 +330,8 @@ def _lines(size: Size, found: Found, selection: Selection, origin: str) -> Itera
     """What is done around the network, for people."""
     yield f"images: scaled whole into {size[1]} x {size[0]} (bilinear, not antialiased), the rest 114, by the service"
     yield "pixels: divided by 255; RGB, in the graph"
-    yield f"output {found.output}: {found.layout}, by its shape and values; the best score in the samples is {found.best:.3g}"
+    best = found.layout.best_score(found.answers)
+    yield f"output {found.output}: {found.layout}, by its shape and values; best score in the samples {best:.3g}"
     yield f"labels: from {origin}"
     if selection.iou is None:
         yield "suppression: none added, since the export lists the boxes to keep"
