@@ -15,7 +15,7 @@ def free_reshapes(model: ModelProto) -> ModelProto:
 
     Exports for a fixed batch write it into the targets of Reshape: `[1, 144, -1]`, or four times the batch in
     `[4, 25, 2, 96]`. Here the other axes keep the sizes that they have for the declared inputs, and the first takes
-    what is left. Whether items stay apart, only answers can tell. Nodes inside of conditions and loops stay as they are.
+    what is left. Whether items stay apart, only answers can tell. Nodes inside of bodies stay as they are.
     """
     copy = ModelProto()
     copy.CopyFrom(model)

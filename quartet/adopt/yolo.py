@@ -30,8 +30,12 @@ class Layout(NamedTuple):
     columns_first: bool
 
     def __str__(self) -> str:
-        axes = (_COLUMNS[self.head], "boxes")
-        return f"{self.head} [batch, {', '.join(axes if self.columns_first else axes[::-1])}]"
+        return self.described(_COLUMNS[self.head])
+
+    def described(self, columns: object) -> str:
+        """The layout for people, given its columns."""
+        axes = f"{columns}, boxes" if self.columns_first else f"boxes, {columns}"
+        return f"{self.head} [batch, {axes}]"
 
     def rows(self, output: npt.NDArray[np.floating]) -> Rows:
         """The boxes of all images in an output, shape (boxes, columns)."""
@@ -69,10 +73,16 @@ def layout_of(output: npt.NDArray[np.floating], size: tuple[int, int], labels: i
         ValueError: it has none; the message says why.
         Ambiguous: it may have several.
     """
-    possible = [layout for layout in _layouts(output.shape, labels) if head in (None, layout.head)]
+    shape, counts = output.shape, {"yolov8": 4 + labels, "yolov5": 5 + labels, "end2end": 6}
+    usual = [Layout("yolov8", columns_first=True), Layout("yolov5", False), Layout("end2end", False)]
+    # The other order would take a missing label for another head, so it needs to be asked for.
+    known = [Layout(head, first) for first in (True, False)] if head else usual
+    possible = [
+        layout for layout in known if len(shape) == 3 and shape[1 if layout.columns_first else 2] == counts[layout.head]
+    ]
     if not possible:
-        wanted = ", ".join(_COLUMNS[each] for each in ([head] if head else _COLUMNS))
-        raise ValueError(f"its shape {list(output.shape)} has no axis of {wanted} values, with {labels} labels")
+        stated = ", ".join(layout.described(counts[layout.head]) for layout in known)
+        raise ValueError(f"its shape {list(shape)} is none of {stated}")
     objections = {layout: _objection(layout, output, size, labels) for layout in possible}
     fitting = [layout for layout, reason in objections.items() if reason is None]
     if not fitting:
@@ -82,20 +92,6 @@ def layout_of(output: npt.NDArray[np.floating], size: tuple[int, int], labels: i
     if len(fitting) > 1 and not certain:
         raise Ambiguous(" or ".join(map(str, fitting)))
     return (certain or fitting)[0]
-
-
-def _layouts(shape: tuple[int, ...], labels: int) -> list[Layout]:
-    """The layouts that an output of this shape can have."""
-    if len(shape) != 3:
-        return []
-    columns: Mapping[Head, int] = {"end2end": 6, "yolov8": 4 + labels, "yolov5": 5 + labels}
-    return [
-        Layout(head, columns_first)
-        for head, count in columns.items()
-        # Suppressed boxes come first.
-        for columns_first in ((False,) if head == "end2end" else (True, False))
-        if shape[1 if columns_first else 2] == count
-    ]
 
 
 def _objection(layout: Layout, output: npt.NDArray[np.floating], size: tuple[int, int], labels: int) -> str | None:
