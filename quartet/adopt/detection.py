@@ -13,6 +13,7 @@ from onnx import ModelProto, compose, numpy_helper
 
 from quartet.adopt.base import AdoptTask, Proposal
 from quartet.adopt.batching import decide
+from quartet.adopt.card import CARD, render
 from quartet.adopt.compose import INPUT, with_pixels
 from quartet.adopt.graph import Array, CannotAdopt, Loaded, RunFailed, Value, inputs_of, open_session, outputs_of
 from quartet.adopt.labels import labels_of
@@ -22,7 +23,7 @@ from quartet.adopt.samples import Samples, read
 from quartet.adopt.selection import FLOOR, MINIMUM_OPSET, MOST, Selection, with_selection
 from quartet.adopt.yolo import Ambiguous, Head, Layout, layout_of
 from service.errors import QuartetError
-from service.inference.cards import ListCard
+from service.inference.cards import ListCard, ManifestBase
 from service.tasks.detection.letterbox import letterbox
 from service.tasks.detection.manifest import DetectorManifest, LetterboxInput, Suppression
 from service.tasks.images import EncodedImage
@@ -111,12 +112,19 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
         "suppression": suppression,
         "confidence": options.confidence,
     }
+    section = _section(options.confidence, labels, found, suppression)
+
+    def write(folder: Path, manifest: ManifestBase) -> None:
+        (folder / CARD).parent.mkdir(exist_ok=True)
+        (folder / CARD).write_text(render(manifest, [section]))
+
     return Proposal(
         loaded.changed(model, *_lines(size, found, selection, origin), *batch),
         samples,
         lambda common: DetectorManifest(**{**common, **more}),
         rows=True,
         lists=lists,
+        write=write,
         call="curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' "
         f"'localhost:8000/v1/detect?model={options.name}'",
     )
@@ -338,6 +346,19 @@ def _lines(size: Size, found: Found, selection: Selection, origin: str) -> Itera
     else:
         which = "all labels" if selection.class_agnostic else "a label"
         yield f"suppression: of boxes of {which} that overlap by more than {selection.iou:g}, in the graph"
+
+
+def _section(confidence: float, labels: tuple[str, ...], found: Found, suppression: Suppression) -> str:
+    """What the model card says of boxes."""
+    shown = ", ".join(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
+    return (
+        "## Boxes\n\n| | |\n|---|---|\n"
+        f"| labels | {len(labels)}: {shown} |\n"
+        f"| default threshold | {confidence:g}, chosen at adoption; precision and recall were not measured |\n"
+        f"| overlap from which boxes are one object | {suppression.iou:g} |\n"
+        f"| boxes of an image, at most | {suppression.max_detections} |\n"
+        f"| best score in the golden images | {found.layout.best_score(found.answers):.3g} |"
+    )
 
 
 def _size(text: str) -> Size:

@@ -82,7 +82,8 @@ def layout_of(output: npt.NDArray[np.floating], size: tuple[int, int], labels: i
     ]
     if not possible:
         stated = ", ".join(layout.described(counts[layout.head]) for layout in known)
-        raise ValueError(f"its shape {list(shape)} is none of {stated}")
+        axes = ", ".join(map(str, ("batch", *shape[1:])))
+        raise ValueError(f"its shape [{axes}] is none of {stated}")
     objections = {layout: _objection(layout, output, size, labels) for layout in possible}
     fitting = [layout for layout, reason in objections.items() if reason is None]
     if not fitting:

@@ -163,7 +163,11 @@ def grey() -> onnx.ModelProto:
         (open_sides(), ("--size", "30"), "give the --size that it was trained with"),
         (yolo(), ("--size", "64"), "the graph fixes its input at 32x64"),
         (normalised(), (), "shares of the picture"),
-        (yolo(), ("--head", "yolov5"), "its scores"),
+        (
+            yolo(),
+            ("--head", "yolov5"),
+            "its shape [batch, 7, 32] is none of yolov5 [batch, 8, boxes], yolov5 [batch, boxes, 8]",
+        ),
         (yolo(), ("--output", "nothing"), "it has output0"),
         (yolo(), ("--samples", "/dev/null"), "cannot be read as npz"),
     ],

@@ -60,7 +60,7 @@ def changed(rows: np.ndarray, columns: slice, value: float) -> np.ndarray:
         (
             output("yolov8", 3).swapaxes(1, 2),
             4,
-            r"its shape \[2, 7, 200\] is none of yolov8 \[batch, 8, boxes\], yolov5 \[batch, boxes, 9\], end2end",
+            r"its shape \[batch, 7, 200\] is none of yolov8 \[batch, 8, boxes\], yolov5 \[batch, boxes, 9\], end2end",
         ),
         (output("yolov8", 3)[0], 3, "is none of"),
         (changed(output("yolov8", 3), slice(4, 5), 7.5), 3, "scores lie between .* and 7.5"),
