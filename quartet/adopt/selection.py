@@ -19,6 +19,12 @@ MOST = 300
 FLOOR = 0.001
 
 _ELEMENTS = {TensorProto.FLOAT: "float", TensorProto.FLOAT16: "float16", TensorProto.DOUBLE: "double"}
+# The images say how many they are: where the network is fixed at one, ONNX Runtime would fix the outputs as well.
+_FROM_IMAGES = """
+    images_shape = Shape (images)
+    count = Slice (images_shape, at_0, at_1, axis_0)
+    values = Cast <to = 1> (raw)
+    output = Slice (values, at_0, count, axis_0)"""
 _BEST_LABEL = """
     label = ArgMax <axis = 2, keepdims = 1> (of_labels)
     score = GatherElements <axis = 2> (of_labels, label)"""
@@ -95,7 +101,8 @@ def with_selection(
     As in Ultralytics' prediction a box has its best label alone, and overlapping boxes of a label are suppressed.
 
     Args:
-        model: whose inner names begin neither with `select/` nor are those of the outputs.
+        model: with the images as its only input; its inner names neither begin with `select/` nor are those of the
+            outputs.
         output: the one that holds the boxes.
         layout: of that output.
         shape: of that output; the first axis is the batch.
@@ -103,23 +110,21 @@ def with_selection(
     """
     copy = ModelProto()
     copy.CopyFrom(model)
-    (declared,) = (value for value in copy.graph.output if value.name == output)
-    element = declared.type.tensor_type.elem_type
-    for axis, known in zip(declared.type.tensor_type.shape.dim, ("batch", *shape[1:]), strict=True):
-        axis.Clear()
-        if isinstance(known, str):
-            axis.dim_param = known
-        else:
-            axis.dim_value = known
+    (element,) = (value.type.tensor_type.elem_type for value in copy.graph.output if value.name == output)
     graph = compose.add_prefix_graph(
         parser.parse_graph(_text(layout, shape, element, size, selection)),
         "select/",
         rename_inputs=False,
         rename_outputs=False,
     )
-    # `merge_models` refuses networks whose nodes a converter left in another order than they run in.
-    merged = compose.merge_graphs(copy.graph, graph, [(output, "raw")], outputs=list(OUTPUTS))
-    copy.graph.CopyFrom(merged)
+    (images,) = copy.graph.input
+    actual = {"raw": output, "images": images.name}
+    for node in graph.node:
+        node.input[:] = [actual.get(name, name) for name in node.input]
+    copy.graph.node.extend(graph.node)
+    copy.graph.initializer.extend(graph.initializer)
+    del copy.graph.output[:]
+    copy.graph.output.extend(graph.output)
     return copy
 
 
@@ -129,7 +134,7 @@ def _text(layout: Layout, shape: tuple[int, ...], element: int, size: tuple[int,
     most, side = min(MOST, count), max(size)
     lines = "\n".join(
         [
-            "output = Cast <to = 1> (raw)",
+            _FROM_IMAGES,
             "rows = Transpose <perm = [0, 2, 1]> (output)" if layout.columns_first else "rows = Identity (output)",
             _READ[layout.head],
             "ranked = Transpose <perm = [0, 2, 1]> (score)",
@@ -159,7 +164,7 @@ def _text(layout: Layout, shape: tuple[int, ...], element: int, size: tuple[int,
     used = set(re.findall(r"\w+", lines))
     stated = ", ".join(f"{name} = {{{value}}}" for name, value in constants.items() if name.split()[1] in used)
     return f"""
-        select ({_ELEMENTS[element]}[batch, {shape[1]}, {shape[2]}] raw)
+        select ({_ELEMENTS[element]}[network, {shape[1]}, {shape[2]}] raw, float[batch] images)
         => (float[batch, {most}, 4] boxes, float[batch, {most}] scores, int64[batch, {most}] classes)
         <{stated}> {{
             {lines}
