@@ -27,6 +27,7 @@ FOLDERS = {
 # Modules and folders that need a further extra.
 EXTRAS = {
     "service/api/grpc/": "grpc",
+    "quartet/adopt/": "adopt",
     "quartet/completion.py": "server",
     "quartet/offline/": "server",
     "quartet/offline/scoring/parquet.py": "score",
