@@ -25,12 +25,13 @@ from quartet.adopt.tracing import Facts, Word, attributes_of, constants_of, fact
 from service.errors import InvalidRequest
 from service.inference.cards import ManifestBase
 from service.tasks.tabular.columns import UNKNOWN, ColumnCard
-from service.tasks.tabular.manifest import TabularManifest, TabularMetrics
+from service.tasks.tabular.manifest import TabularManifest
 from service.tasks.tabular.rows import Columns, Floats, from_records
 
 _ROWS = "rows"
 Run = Callable[[Floats], Sequence[Array]]
-_GOLDEN = 32
+# Golden rows, and rows on which the graph's answers are looked at.
+_GOLDEN, _TRIED = 16, 256
 _MOST_COLUMNS = 10_000
 # How far the probabilities of a row may be from 1 together.
 _SUM_TOLERANCE = 1e-3
@@ -104,13 +105,14 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
     model = compose_inputs(loaded.model, columns, parts)
     run = _runner(model, loaded.source.file)
     if table is None:
-        rows = draw_rows([column.card for column in columns], facts, _GOLDEN)
+        rows = draw_rows([column.card for column in columns], facts, _TRIED)
         columns = _tried(columns, rows, run)
-        rows = with_gaps(rows, [column.card for column in columns])
+        golden = with_gaps(rows[:_GOLDEN], [column.card for column in columns])
     else:
         rows, columns = _read_rows(table, columns, options.samples)
         columns = _tried(columns, rows, run)
-        rows = _chosen(rows, columns)
+        rows = _some(_answerable(rows, columns), _TRIED)
+        golden = _some(rows, _GOLDEN)
     answer = _answer(loaded, model, rows, run, options.labels)
     composed = compose_answer(model, answer, len(columns))
     ignored = tuple(name for name in table.header if name not in names) if table else ()
@@ -125,16 +127,15 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
             columns=tuple(column.card for column in columns),
             ignored=ignored,
             labels=answer.labels,
-            metrics=TabularMetrics(cross_validated={}),
         )
 
     changed = f"one input {_ROWS}, a matrix of {len(columns)} columns, instead of {', '.join(parts)}"
     return Proposal(
         loaded.changed(composed, changed, *answer.notes),
-        Samples.of_rows({composed.graph.input[0].name: rows}, "given" if table else "random"),
+        Samples.of_rows({composed.graph.input[0].name: golden}, "given" if table else "random"),
         make_manifest,
         rows=True,
-        call=_call(columns, rows[0], options.name),
+        call=_call(columns, golden[0], options.name),
     )
 
 
@@ -328,14 +329,19 @@ def _measured(card: ColumnCard, values: Floats) -> ColumnCard:
     return card.model_copy(update=figures)
 
 
-def _chosen(rows: Floats, columns: Sequence[Column]) -> Floats:
-    """The golden rows: some of those that the graph can answer."""
+def _answerable(rows: Floats, columns: Sequence[Column]) -> Floats:
+    """The rows that the graph can answer."""
     required = [index for index, column in enumerate(columns) if column.card.required]
     closed = [index for index, column in enumerate(columns) if column.card.closed]
     good = rows[~(np.isnan(rows[:, required]).any(1) | (rows[:, closed] == UNKNOWN).any(1))]
     if not len(good):
         raise CannotAdopt("samples", "The graph needs a value in every column, and each row of --samples lacks one.")
-    return good[np.unique(np.linspace(0, len(good) - 1, _GOLDEN).round().astype(int))]
+    return good
+
+
+def _some(rows: Floats, most: int) -> Floats:
+    """At most so many rows, from all parts of the table."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, most).round().astype(int))]
 
 
 def _answer(loaded: Loaded, model: ModelProto, rows: Floats, run: Run, path: Path | None) -> _Answer:

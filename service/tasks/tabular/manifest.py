@@ -64,6 +64,12 @@ class TabularManifest(FamiliarManifest):
         return {self.inputs[0].name: (np.array(least, np.float32), np.array(most, np.float32))}
 
     @cached_property
+    def required(self) -> Mapping[str, Any]:
+        """Of the columns that need a value."""
+        needed = np.array([card.required for card in self.columns])
+        return {self.inputs[0].name: needed} if needed.any() else {}
+
+    @cached_property
     def reading(self) -> Columns:
         """The columns, ready to read rows."""
         return Columns(self.columns, self.ignored)
