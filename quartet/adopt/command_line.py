@@ -18,12 +18,13 @@ with needs("adopt"):
     from quartet.adopt.graph import CannotAdopt, Loaded, Value, inputs_of, load, outputs_of
     from quartet.adopt.plain import PLAIN
     from quartet.adopt.tabular import TABULAR
+    from quartet.adopt.text import TEXT
     from quartet.adopt.version import Published, publish
     from service.inference.cards import NAME_PATTERN
     from service.tasks.registry import BUILT_IN
 
 # A task registers its options here.
-TASKS: Mapping[str, AdoptTask] = {"tensors": PLAIN, "tabular": TABULAR}
+TASKS: Mapping[str, AdoptTask] = {"tensors": PLAIN, "tabular": TABULAR, "text": TEXT}
 _DEFAULT = "tensors"
 _RANGE = re.compile(r"(?P<name>.+)=(?P<low>[^:=]+):(?P<high>[^:=]+)")
 

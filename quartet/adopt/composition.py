@@ -1,12 +1,12 @@
 """Composing a graph: nodes before and after it, and other inputs and outputs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from onnx import ModelProto, NodeProto, ValueInfoProto, helper, numpy_helper
 
-from quartet.adopt.graph import nodes
+from quartet.adopt.graph import Array, nodes, open_session
 
 _OWN = ("", "ai.onnx")
 
@@ -83,3 +83,24 @@ class Composition:
         # Sizes that were inferred for other inputs.
         del graph.value_info[:]
         return self._model
+
+
+def row_runner(model: ModelProto, file: str) -> Callable[[Array], list[Array]]:
+    """Runs a composed graph with any number of rows: together, or one by one where it fails with several.
+
+    Args:
+        model: has one input, whose first axis is the row.
+        file: the name of the file, for errors.
+    """
+    session, name = open_session(model, file), model.graph.input[0].name
+
+    def run(rows: Array) -> list[Array]:
+        try:
+            return list(session.run({name: rows}))
+        except Exception:  # the runtime's exceptions share no public base class
+            if len(rows) == 1:
+                raise
+        every = [session.run({name: rows[index : index + 1]}) for index in range(len(rows))]
+        return [np.concatenate(arrays) for arrays in zip(*every, strict=True)]
+
+    return run

@@ -16,8 +16,8 @@ import numpy as np
 from onnx import ModelProto
 
 from quartet.adopt.base import AdoptTask, Proposal
-from quartet.adopt.composition import Composition, element_of
-from quartet.adopt.graph import Array, CannotAdopt, Loaded, Value, declare, inputs_of, open_session, outputs_of
+from quartet.adopt.composition import Composition, element_of, row_runner
+from quartet.adopt.graph import Array, CannotAdopt, Loaded, Value, declare, inputs_of, outputs_of
 from quartet.adopt.labels import labels_of
 from quartet.adopt.samples import Samples
 from quartet.adopt.tables import Table, draw_rows, read_table, with_gaps
@@ -103,7 +103,7 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
     facts = facts_of(loaded.model, parts)
     columns = [_column(*each, table) for each in zip(names, dtypes, facts, strict=True)]
     model = compose_inputs(loaded.model, columns, parts)
-    run = _runner(model, loaded.source.file)
+    run = row_runner(model, loaded.source.file)
     if table is None:
         rows = draw_rows([column.card for column in columns], facts, _TRIED)
         columns = _tried(columns, rows, run)
@@ -260,11 +260,6 @@ def _looked_up(composition: Composition, matrix: str, index: int, column: Column
 
 def _cast(composition: Composition, name: str, value: Value) -> str:
     return name if value.dtype == "float32" else composition.before("Cast", name, to=element_of(value.dtype))
-
-
-def _runner(model: ModelProto, file: str) -> Run:
-    session, name = open_session(model, file), model.graph.input[0].name
-    return lambda rows: session.run({name: rows})
 
 
 def _finite(answers: Sequence[Array]) -> bool:
@@ -451,4 +446,4 @@ def _call(columns: Sequence[Column], row: Floats, name: str) -> str:
     """A command that asks for the answer to a row."""
     values = {column.card.name: column.card.write(float(number)) for column, number in zip(columns, row, strict=True)}
     body = json.dumps({"rows": [values]}, ensure_ascii=False)
-    return f"curl --json {shlex.quote(body)} 'localhost:8000/v1/predict-tabular?model={name}'"
+    return f"curl -d {shlex.quote(body)} -H 'Content-Type: application/json' 'localhost:8000/v1/predict-tabular?model={name}'"
