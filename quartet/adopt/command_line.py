@@ -17,8 +17,8 @@ with needs("adopt"):
     from quartet.adopt.base import AdoptTask
     from quartet.adopt.graph import CannotAdopt, Loaded, Value, inputs_of, load, outputs_of
     from quartet.adopt.plain import PLAIN
-    from quartet.adopt.tabular import TABULAR
-    from quartet.adopt.text import TEXT
+    from quartet.adopt.tabular.task import TABULAR
+    from quartet.adopt.text.task import TEXT
     from quartet.adopt.version import Published, publish
     from service.inference.cards import NAME_PATTERN
     from service.tasks.registry import BUILT_IN

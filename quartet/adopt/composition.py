@@ -50,7 +50,7 @@ class Composition:
         """The name of an initializer with this array or these strings."""
         array, name = np.asarray(value), self.name("constant")
         if array.dtype.kind in "OU":
-            words = [str(word).encode() for word in array.flat]
+            words: Any = [str(word).encode() for word in array.flat]
             tensor = helper.make_tensor(name, helper.np_dtype_to_tensor_dtype(np.dtype(object)), array.shape, words)
         else:
             tensor = numpy_helper.from_array(array, name)

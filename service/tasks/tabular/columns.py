@@ -205,7 +205,9 @@ def _number(card: ColumnCard, value: object) -> float:
     if not abs(number) <= LARGEST:
         raise ValueError(f"{truncate(str(number))} is not a finite float32")
     if card.integer and not (number == int(number) and abs(number) <= LARGEST_INTEGER):
-        raise ValueError(f"{truncate(str(number))} is not an integer from {-LARGEST_INTEGER:.0f} to {LARGEST_INTEGER:.0f}")
+        raise ValueError(
+            f"{truncate(str(number))} is not an integer from {-LARGEST_INTEGER:.0f} to {LARGEST_INTEGER:.0f}"
+        )
     return float(number)
 
 

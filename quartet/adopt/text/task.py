@@ -19,7 +19,7 @@ from quartet.adopt.composition import Composition, element_of, row_runner
 from quartet.adopt.graph import Array, CannotAdopt, Loaded, Value, declare, inputs_of, outputs_of
 from quartet.adopt.labels import labels_of
 from quartet.adopt.samples import Samples
-from quartet.adopt.vocabulary import Vocabulary, read_json, read_vocabulary
+from quartet.adopt.text.vocabulary import Vocabulary, read_json, read_vocabulary
 from service.inference.cards import ManifestBase
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from service.tasks.text.reading import PAD, UNKNOWN, read_text
@@ -274,7 +274,8 @@ def _labels(loaded: Loaded, given: Path | None, tokenizer: Path, count: int) -> 
     labels, where = labels_of(path, loaded.source.metadata)
     if len(labels) != count:
         raise CannotAdopt(
-            "labels", f"{where} has {len(labels)} labels; the graph has {count}: give the right ones with --labels FILE."
+            "labels",
+            f"{where} has {len(labels)} labels; the graph has {count}: give the right ones with --labels FILE.",
         )
     return labels
 

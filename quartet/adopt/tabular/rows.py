@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from quartet.adopt.graph import CannotAdopt
-from quartet.adopt.tracing import Facts
+from quartet.adopt.tabular.tracing import Facts
 from service.tasks.tabular.columns import UNKNOWN, ColumnCard
 from service.tasks.tabular.rows import Floats
 
@@ -62,7 +62,9 @@ def read_table(path: Path) -> Table:
         rows = []
         for line in reader:
             if len(line) != len(header) and line:
-                raise CannotAdopt("samples", f"{path}: line {reader.line_num} has {len(line)} cells, not {len(header)}.")
+                raise CannotAdopt(
+                    "samples", f"{path}: line {reader.line_num} has {len(line)} cells, not {len(header)}."
+                )
             if line:
                 rows.append(dict(zip(header, map(str.strip, line), strict=True)))
             if len(rows) == _MOST_ROWS:
@@ -96,7 +98,7 @@ def _draw(card: ColumnCard, facts: Facts, count: int, random: np.random.Generato
 
 
 def with_gaps(rows: Floats, cards: Sequence[ColumnCard]) -> Floats:
-    """A copy in which some values are missing or unknown, where the model takes that; half of the rows stay complete."""
+    """A copy in which some values of the second half are missing or unknown, where the model takes that."""
     random = np.random.default_rng(_SEED)
     changed = rows.copy()
     for index, card in enumerate(cards):

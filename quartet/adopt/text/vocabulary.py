@@ -5,7 +5,7 @@ the ids back, and adds the special tokens.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,14 +68,16 @@ def read_vocabulary(path: Path, config: Mapping[str, Any]) -> Vocabulary:
     before, after = _special_tokens(original, path)
     size = max(original.get_vocab(with_added_tokens=True).values()) + 1
     own_ids = list(range(size))
-    pad, unknown, neutral = _padding(original, described, config), _unknown(original, described), None
+    pad, unknown = _padding(original, described, config), _unknown(original, described)
+    neutral = None
     # The original's padding token may occur in a text, so that the served one is a token of its own.
     own_ids.append(own_ids[PAD])
     own_ids[PAD] = pad
     if unknown is None:
-        neutral = next((token for token in _MASKS if original.token_to_id(token) is not None), None)
+        masks = {token: number for token in _MASKS if (number := original.token_to_id(token)) is not None}
+        neutral, substitute = next(iter(masks.items()), ("padding", pad))
         own_ids.append(own_ids[UNKNOWN])
-        own_ids[UNKNOWN] = pad if neutral is None else original.token_to_id(neutral)
+        own_ids[UNKNOWN] = substitute
     else:
         place = own_ids.index(unknown, UNKNOWN)
         own_ids[UNKNOWN], own_ids[place] = own_ids[place], own_ids[UNKNOWN]
@@ -88,7 +90,7 @@ def read_vocabulary(path: Path, config: Mapping[str, Any]) -> Vocabulary:
         before,
         after,
         special,
-        None if unknown is not None else neutral or "padding",
+        neutral,
         limit,
     )
 
