@@ -87,7 +87,8 @@ def _number_card(name: str, dtype: str, facts: Facts) -> ColumnCard:
         typical = float(round(typical)) if integer else float(f"{typical:.4g}")
     # An integer cannot be NaN, and a graph that ignores NaN answers something.
     required = integer or not facts.nullable
-    return ColumnCard(name=name, integer=integer, required=required, typical=typical, mean=facts.mean, std=facts.std)
+    mean, std = (None if each is None else float(f"{each:.6g}") for each in (facts.mean, facts.std))
+    return ColumnCard(name=name, integer=integer, required=required, typical=typical, mean=mean, std=std)
 
 
 def measured(card: ColumnCard, values: Floats) -> ColumnCard:
