@@ -361,7 +361,8 @@ def _remove_zip_maps(model: ModelProto) -> tuple[dict[str, tuple[str, ...]], lis
         ]
         name = node.output[0]
         outputs[name].CopyFrom(declare(name, "float32", ["batch", len(labels)]))
-        node.CopyFrom(helper.make_node("Identity", [node.input[0]], [name], name=node.name))
+        # Of columns in float64 the probabilities are too.
+        node.CopyFrom(helper.make_node("Cast", [node.input[0]], [name], name=node.name, to=TensorProto.FLOAT))
         classes[name] = tuple(labels)
         changes.append(f"output {name}: a tensor of {len(labels)} probabilities instead of a sequence of maps (ZipMap)")
     return classes, changes

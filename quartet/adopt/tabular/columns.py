@@ -61,7 +61,7 @@ def make_column(name: str, dtype: str, facts: Facts, table: Table | None) -> Col
         return Column(ColumnCard(name=name, kind="boolean", values=_BOOLEAN, required=True), dtype)
     if dtype != "str":
         numbers = [word for word in facts.words if isinstance(word, int)]
-        if not numbers or facts.std is not None or facts.thresholds:
+        if not numbers or facts.spread is not None or facts.thresholds:
             return Column(_number_card(name, dtype, facts), dtype)
         card = ColumnCard(name=name, kind="category", values=tuple(map(str, numbers)), closed=facts.closed)
         other = max(numbers) + 1
@@ -82,13 +82,12 @@ def make_column(name: str, dtype: str, facts: Facts, table: Table | None) -> Col
 def _number_card(name: str, dtype: str, facts: Facts) -> ColumnCard:
     integer = not dtype.startswith("float")
     middle = float(np.median(facts.thresholds)) if facts.thresholds else None
-    typical = next((each for each in (facts.mean, facts.imputed, middle) if each is not None), None)
+    typical = next((each for each in (facts.centre, facts.imputed, middle) if each is not None), None)
     if typical is not None:
         typical = float(round(typical)) if integer else float(f"{typical:.4g}")
     # An integer cannot be NaN, and a graph that ignores NaN answers something.
     required = integer or not facts.nullable
-    mean, std = (None if each is None else float(f"{each:.6g}") for each in (facts.mean, facts.std))
-    return ColumnCard(name=name, integer=integer, required=required, typical=typical, mean=mean, std=std)
+    return ColumnCard(name=name, integer=integer, required=required, typical=typical)
 
 
 def measured(card: ColumnCard, values: Floats) -> ColumnCard:

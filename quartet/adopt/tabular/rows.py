@@ -89,8 +89,8 @@ def _draw(card: ColumnCard, facts: Facts, count: int, random: np.random.Generato
         spread = (max(facts.thresholds) - min(facts.thresholds)) or abs(facts.thresholds[0]) or 1.0
         drawn = random.choice(facts.thresholds, count) + random.normal(0, 0.1 * spread, count)
     else:
-        mean = next((each for each in (facts.mean, facts.imputed) if each is not None), 0.0)
-        drawn = random.normal(mean, facts.std or 0.5 * abs(mean) or 1.0, count)
+        centre = next((each for each in (facts.centre, facts.imputed) if each is not None), 0.0)
+        drawn = random.normal(centre, facts.spread or 0.5 * abs(centre) or 1.0, count)
     if card.integer:
         return np.rint(drawn).astype(np.float32)
     # Readable in the examples of the page.

@@ -1,8 +1,8 @@
 """What a graph of scikit-learn tells about the columns that it takes: words, and the size of numbers.
 
 The columns of the inputs are followed through the operators with which skl2onnx takes tables apart and joins them. The
-operators that encode a category hold its words, a scaler holds means and standard deviations, and the thresholds of
-trees lie where the values do.
+operators that encode a category hold its words, a scaler knows where values lie and how far apart, and the thresholds
+of trees lie where the values do.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,8 +29,8 @@ class Facts:
         closed: whether an encoder accepts no other word.
         text: whether it is free text, in which words are counted.
         missing: the word that stands for a missing value; None if the graph knows none.
-        mean: that a scaler subtracts.
-        std: that a scaler divides by.
+        centre: that a scaler subtracts.
+        spread: that a scaler divides by.
         imputed: the number that replaces a missing one.
         thresholds: that trees compare it with.
         nullable: whether the graph does something about a missing number.
@@ -40,8 +40,8 @@ class Facts:
     closed: bool = False
     text: bool = False
     missing: str | None = None
-    mean: float | None = None
-    std: float | None = None
+    centre: float | None = None
+    spread: float | None = None
     imputed: float | None = None
     thresholds: list[float] = field(default_factory=list)
     nullable: bool = False
@@ -199,18 +199,18 @@ def _scale(step: _Step) -> list[_Origin]:
     return [_scaled(step, step.attributes.get("offset", [0.0]), step.attributes.get("scale", [1.0]))]
 
 
-def _subtract(step: _Step) -> list[_Origin]:
-    offset = step.constant(1)
-    if offset is None or offset.size not in (1, step.width):
+def _calculate(step: _Step) -> list[_Origin]:
+    """A number for each column, or one for all, that is added, subtracted, multiplied with or divided by."""
+    constant = step.constant(1)
+    if constant is None or constant.dtype.kind not in "fiu" or constant.size not in (1, step.width):
         return [None]
-    return [_scaled(step, offset.flatten().tolist(), [1.0])]
-
-
-def _divide(step: _Step) -> list[_Origin]:
-    scale = step.constant(1)
-    if scale is None or scale.size not in (1, step.width) or not scale.all():
+    numbers = constant.flatten().astype(np.float64)
+    operator = step.node.op_type
+    if operator in ("Add", "Sub"):
+        return [_scaled(step, (-numbers if operator == "Add" else numbers).tolist(), [1.0])]
+    if not numbers.all():
         return [None]
-    return [_scaled(step, [0.0], (1 / scale.flatten()).tolist())]
+    return [_scaled(step, [0.0], (numbers if operator == "Mul" else 1 / numbers).tolist())]
 
 
 def _scaled(step: _Step, offsets: Sequence[float], scales: Sequence[float]) -> _Origin:
@@ -222,9 +222,9 @@ def _scaled(step: _Step, offsets: Sequence[float], scales: Sequence[float]) -> _
             continue
         found = scaled[place] = _Source(source.column, source.offset + offset / source.scale, source.scale * scale)
         if found.offset:
-            facts.mean = found.offset
+            facts.centre = found.offset
         if found.scale != 1:
-            facts.std = abs(1 / found.scale)
+            facts.spread = abs(1 / found.scale)
     return tuple(scaled)
 
 
@@ -286,7 +286,7 @@ _WORDS = ("cats_strings", "cats_int64s", "keys_strings", "keys_int64s", "classes
 _THRESHOLDS = ("nodes_values", "nodes_values_as_tensor", "nodes_splits")
 # By operator, what becomes of the columns of its inputs: those of each output.
 _STEPS: dict[str, Callable[[_Step], list[_Origin]]] = {
-    **dict.fromkeys(("Identity", "Cast", "Flatten", "Squeeze", "StringNormalizer", "Unsqueeze"), _keep),
+    **dict.fromkeys(("Identity", "Cast", "CastLike", "Flatten", "Squeeze", "StringNormalizer", "Unsqueeze"), _keep),
     "Reshape": _reshape,
     "Where": _choose,
     **dict.fromkeys(("Concat", "FeatureVectorizer"), _join),
@@ -295,8 +295,7 @@ _STEPS: dict[str, Callable[[_Step], list[_Origin]]] = {
     "Imputer": _impute,
     "IsNaN": _find_missing,
     "Scaler": _scale,
-    "Sub": _subtract,
-    "Div": _divide,
+    **dict.fromkeys(("Add", "Div", "Mul", "Sub"), _calculate),
     **dict.fromkeys(("OneHotEncoder", "LabelEncoder"), _encode),
     "Equal": _equal,
     **dict.fromkeys(("TfIdfVectorizer", "Tokenizer", "StringSplit", "RegexFullMatch"), _count_words),

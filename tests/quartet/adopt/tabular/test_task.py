@@ -148,7 +148,8 @@ def test_an_adopted_table_has_no_figures(tmp_path):
     adopt(tmp_path, SURVIVAL)
     manifest = manifest_of(tmp_path)
     assert (manifest.headline, manifest.main_figure, manifest.data) == ({}, None, None)
-    assert (manifest.columns[0].mean, manifest.columns[0].std, manifest.columns[0].low) == (50, 20, None)
+    age = manifest.columns[0]
+    assert (age.mean, age.low, age.typical, age.example) == (None, None, 50, 50)
 
 
 @pytest.mark.parametrize(

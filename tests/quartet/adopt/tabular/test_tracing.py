@@ -11,8 +11,8 @@ def facts(text: str, *names: str, width: int = 1) -> list[Facts]:
 
 def test_scalers_imputers_and_encoders_tell_about_their_columns():
     age, fare, sex, port = facts(SURVIVAL, "age", "fare", "sex", "port")
-    assert (age.mean, fare.mean) == pytest.approx((50, 30))
-    assert (age.std, fare.std) == pytest.approx((20, 10))
+    assert (age.centre, fare.centre) == pytest.approx((50, 30))
+    assert (age.spread, fare.spread) == pytest.approx((20, 10))
     assert (age.imputed, age.nullable) == (50, True)
     assert [*sex.words] == ["female", "male"]
     assert (sex.closed, sex.missing) == (False, None)
