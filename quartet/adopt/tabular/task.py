@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from quartet.adopt.base import AdoptTask, Proposal
+from quartet.adopt.card import CARD, render
 from quartet.adopt.composition import row_runner
 from quartet.adopt.graph import CannotAdopt, Loaded, Value, inputs_of, outputs_of
 from quartet.adopt.samples import Samples
@@ -31,6 +32,8 @@ from service.tasks.tabular.rows import Columns, Floats, from_records
 # Golden rows, and rows on which the graph's answers are looked at.
 _GOLDEN, _TRIED = 16, 256
 _MOST_COLUMNS = 10_000
+# Words of a category in the model card.
+_WORDS_SHOWN = 12
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -90,12 +93,18 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
             labels=answer.labels,
         )
 
+    def write(folder: Path, manifest: ManifestBase) -> None:
+        described = [_answered(answer.labels, target), _described(columns)]
+        (folder / CARD).parent.mkdir(exist_ok=True)
+        (folder / CARD).write_text(render(manifest, described))
+
     changed = f"one input {ROWS}, a matrix of {len(columns)} columns, instead of {', '.join(parts)}"
     return Proposal(
         loaded.changed(composed, changed, *answer.notes),
         Samples.of_rows({composed.graph.input[0].name: golden}, "given" if table else "random"),
         make_manifest,
         rows=True,
+        write=write,
         call=_call(columns, golden[0], options.name),
     )
 
@@ -164,6 +173,30 @@ def _some(rows: Floats, most: int) -> Floats:
     """At most so many rows, from all parts of the table."""
     chosen: Floats = rows[np.unique(np.linspace(0, len(rows) - 1, most).round().astype(int))]
     return chosen
+
+
+def _answered(labels: Sequence[str], target: str) -> str:
+    """What is predicted, for the model card."""
+    if not labels:
+        return f"It predicts the number {target}."
+    return f"It predicts {target}, one of {', '.join(labels)}. Its probabilities were not calibrated here."
+
+
+def _described(columns: Sequence[Column]) -> str:
+    """The columns, for the model card."""
+    lines = ["## Columns", "", "| column | values | a missing value |", "|---|---|---|"]
+    for card in (column.card for column in columns):
+        values = "integers" if card.integer else "numbers"
+        if card.kind != "number":
+            values = ", ".join(card.values[:_WORDS_SHOWN]) + (", …" if len(card.values) > _WORDS_SHOWN else "")
+        if card.kind == "category":
+            values += "; any other word is refused" if card.closed else "; any other word is unknown"
+        lines.append(f"| {_cell(card.name)} | {_cell(values)} | {'refused' if card.required else 'accepted'} |")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _call(columns: Sequence[Column], row: Floats, name: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from onnx import ModelProto
 
 from quartet.adopt.base import AdoptTask, Proposal
+from quartet.adopt.card import CARD, render
 from quartet.adopt.composition import Composition, element_of, row_runner
 from quartet.adopt.graph import Array, CannotAdopt, Loaded, Value, declare, inputs_of, outputs_of
 from quartet.adopt.labels import labels_of
@@ -108,8 +109,10 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
             words=len(vocabulary.own_ids),
         )
 
-    def write(folder: Path, manifest: ManifestBase) -> None:  # noqa: ARG001
+    def write(folder: Path, manifest: ManifestBase) -> None:
         vocabulary.tokenizer.save(str(folder / TOKENIZER))
+        (folder / CARD).parent.mkdir(exist_ok=True)
+        (folder / CARD).write_text(render(manifest, [_described(labels, longest)]))
 
     return Proposal(
         loaded.changed(composed, *changes),
@@ -292,6 +295,14 @@ def _check_padding(run: Callable[[Ids], Sequence[Array]], texts: Sequence[Ids]) 
                 f"Padding moves a probability of a text by {difference:.2g}, so texts of different lengths cannot be "
                 f"served together: export the graph with {_MASK}.",
             )
+
+
+def _described(labels: Sequence[str], longest: int) -> str:
+    """What is predicted, for the model card."""
+    return (
+        f"It gives a text one of {len(labels)} labels: {', '.join(labels)}. It reads up to {longest} tokens of a text. "
+        "Its probabilities were not calibrated here."
+    )
 
 
 def _call(text: str, name: str) -> str:

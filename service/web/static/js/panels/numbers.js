@@ -146,6 +146,7 @@ export function render(root, { models, settings, memory, signal, again }) {
           muted: isDoubtful(result),
         }),
       typicality(result, answering),
+      answering.adopted && result.labels && h("p", { class: "quiet small" }, t("labels.uncalibrated")),
       h("h3", {}, t("numbers.moves")),
       explaining.element,
       explained,
