@@ -72,7 +72,7 @@ def decide(
     """
     differ = differ_by(model, lists)
     freed = _free(model)
-    why = _obstacle(inputs_of(model))
+    why = _obstacle(inputs_of(model), samples)
     if why is None:
         fixed = next((shape[0] for _, _, shape in inputs_of(model) if shape and isinstance(shape[0], int)), None)
         stated = "" if fixed is None else f"; the file fixes the first axis at {fixed}, which is open now"
@@ -130,14 +130,13 @@ def _differ_by_element(names: Sequence[str], want: Sequence[Array], got: Sequenc
     return None
 
 
-def _obstacle(inputs: Sequence[Value]) -> str | None:
-    """Why the first axes cannot be a batch, as they are declared."""
+def _obstacle(inputs: Sequence[Value], samples: Samples) -> str | None:
+    """Why the first axes cannot be a batch, as they are declared or as the samples have them."""
     sizes: dict[int, str] = {}
     for name, _, shape in inputs:
         if not shape:
             return f"the input {name} is a scalar"
-        if isinstance(shape[0], int):
-            sizes.setdefault(shape[0], name)
+        sizes.setdefault(len(samples.calls[0][name]), name)
     if len(sizes) > 1:
         stated = ", ".join(f"{size} of {name}" for size, name in sizes.items())
         return f"the first axes of the inputs have different sizes ({stated})"

@@ -22,6 +22,8 @@ Array = npt.NDArray[Any]
 
 # Protocol buffers cannot be larger.
 _MOST_BYTES = 2**31 - 1
+# The first IR version in which inputs need not list weights.
+_IR_WITHOUT = 4
 # Exporters write these where they know no name.
 _NO_NAME = re.compile(r"\W*|None|-1")
 _DTYPES = {
@@ -41,7 +43,7 @@ _DTYPES = {
 }
 _ELEMENTS = {dtype: element for element, dtype in _DTYPES.items()}
 _UNREGISTERED = re.compile(r"(?P<domain>[\w.]*):(?P<name>\w+)\(-?\d+\) is not a registered function/op")
-_NO_KERNEL = re.compile(r"Could not find an implementation for (?P<name>\w+)\(\d+\)")
+_NO_KERNEL = re.compile(r"Could not find an implementation for (?P<name>\w+)\((?P<opset>\d+)\)")
 _OPSET = re.compile(r"[Oo]pset (\d+) (?:is under development|of domain)")
 _NOISE = re.compile(
     r"^[\w.]+\.onnx: |\[ONNXRuntimeError\] : \d+ : \w+ : |Non-zero status code returned while running |Name:'' |"
@@ -158,7 +160,7 @@ def load(path: Path) -> Loaded:
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     _sort(model.graph)
-    changes = [*_take_initializers_off(model.graph)]
+    changes = [*_take_initializers_off(model)]
     classes, removed = _remove_zip_maps(model)
     _check_values(model.graph)
     _name_axes(model.graph)
@@ -309,14 +311,16 @@ def _refuse_external_data(model: ModelProto, path: Path) -> None:
         )
 
 
-def _take_initializers_off(graph: GraphProto) -> Iterator[str]:
+def _take_initializers_off(model: ModelProto) -> Iterator[str]:
     """Takes weights off the inputs, where files before IR version 4 list them."""
+    graph = model.graph
     weights = {tensor.name for tensor in graph.initializer} | {each.values.name for each in graph.sparse_initializer}
     kept = [value for value in graph.input if value.name not in weights]
     if count := len(graph.input) - len(kept):
         del graph.input[:]
         graph.input.extend(kept)
-        yield f"{_count(count, 'initializer')} taken off the inputs"
+        model.ir_version = max(model.ir_version, _IR_WITHOUT)
+        yield f"{count} initializer{'s' if count > 1 else ''} taken off the inputs"
 
 
 def _sort(graph: GraphProto) -> None:
@@ -437,8 +441,8 @@ def _explained(message: str) -> CannotAdopt:
     if found := _NO_KERNEL.search(message):
         return CannotAdopt(
             "operator",
-            f"ONNX Runtime has no CPU kernel for the operator {found['name']} with these types: cast its inputs to "
-            "float32 in the export, or use another operator.",
+            f"ONNX Runtime has no CPU kernel for the operator {found['name']} (opset {found['opset']}) with these "
+            "types: export a newer opset (7 or later), or cast its inputs to float32 in the export.",
         )
     return CannotAdopt("invalid graph", f"ONNX Runtime does not take the graph: {_short(message)}")
 
@@ -446,7 +450,3 @@ def _explained(message: str) -> CannotAdopt:
 def _short(message: str) -> str:
     """ONNX Runtime's message without the places in its own code."""
     return " ".join(_NOISE.sub("", message).split())
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' if number > 1 else ''}"
