@@ -103,6 +103,7 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
         loaded.changed(composed, changed, *answer.notes),
         Samples.of_rows({composed.graph.input[0].name: golden}, "given" if table else "random"),
         make_manifest,
+        trials=Samples.of_rows({composed.graph.input[0].name: rows}, "random"),
         rows=True,
         write=write,
         call=_call(columns, golden[0], options.name),

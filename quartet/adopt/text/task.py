@@ -9,7 +9,7 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from onnx import ModelProto
@@ -50,7 +50,7 @@ class _Texts(NamedTuple):
     """
 
     ids: list[Ids]
-    kind: str
+    kind: Literal["given", "random"]
     example: str
 
 
@@ -83,7 +83,8 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
     run = row_runner(model, loaded.source.file)
     limits = [options.max_length, *([vocabulary.limit] if vocabulary.limit else []), *([width] if width else [])]
     longest = _longest(run, vocabulary, min(limits) - vocabulary.added)
-    texts = _read_texts(options.samples, vocabulary, longest) if options.samples else _draw_texts(vocabulary, longest)
+    drawn = _draw_texts(vocabulary, longest)
+    texts = _read_texts(options.samples, vocabulary, longest) if options.samples else drawn
     rows = _padded(texts.ids)
     value, scores = _scores(model, run(rows))
     labels = _labels(loaded, options.labels, path, scores.shape[1])
@@ -116,8 +117,10 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
 
     return Proposal(
         loaded.changed(composed, *changes),
-        Samples.of_rows({composed.graph.input[0].name: rows}, "given" if options.samples else "random"),
+        Samples.of_rows({composed.graph.input[0].name: rows}, texts.kind),
         make_manifest,
+        # The probabilities of texts with the same label may be all but equal.
+        trials=Samples.of_rows({composed.graph.input[0].name: _padded(drawn.ids)}, drawn.kind),
         rows=True,
         write=write,
         call=_call(texts.example, options.name),
