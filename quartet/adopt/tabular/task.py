@@ -17,7 +17,7 @@ import numpy as np
 from quartet.adopt.base import AdoptTask, Proposal
 from quartet.adopt.card import CARD, render
 from quartet.adopt.composition import row_runner
-from quartet.adopt.graph import CannotAdopt, Loaded, Value, inputs_of, outputs_of
+from quartet.adopt.graph import Array, CannotAdopt, Loaded, Value, inputs_of, outputs_of
 from quartet.adopt.samples import Samples
 from quartet.adopt.tabular.answers import compose_answer, read_answer
 from quartet.adopt.tabular.columns import ROWS, Column, compose_inputs, make_column, measured, try_columns
@@ -32,6 +32,8 @@ from service.tasks.tabular.rows import Columns, Floats, from_records
 # Golden rows, and rows on which the graph's answers are looked at.
 _GOLDEN, _TRIED = 16, 256
 _MOST_COLUMNS = 10_000
+# Decimals to which two answers are the same.
+_DIGITS = 4
 # Words of a category in the model card.
 _WORDS_SHOWN = 12
 
@@ -68,14 +70,14 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
     if table is None:
         rows = draw_rows([column.card for column in columns], facts, _TRIED)
         columns = try_columns(columns, rows, run)
-        golden = with_gaps(rows[:_GOLDEN], [column.card for column in columns])
     else:
         rows, columns = _read_rows(table, columns, options.samples)
         columns = try_columns(columns, rows, run)
         rows = _some(_answerable(rows, columns), _TRIED)
-        golden = _some(rows, _GOLDEN)
     found = dict(zip(outputs_of(model), run(rows), strict=True))
     answer = read_answer(loaded, found, options.labels)
+    rows = _varied(rows, found[answer.output])
+    golden = rows if table else with_gaps(rows, [column.card for column in columns])
     composed = compose_answer(model, answer, len(columns))
     ignored = tuple(name for name in table.header if name not in names) if table else ()
     target = options.target or options.name
@@ -174,6 +176,13 @@ def _some(rows: Floats, most: int) -> Floats:
     """At most so many rows, from all parts of the table."""
     chosen: Floats = rows[np.unique(np.linspace(0, len(rows) - 1, most).round().astype(int))]
     return chosen
+
+
+def _varied(rows: Floats, answers: Array) -> Floats:
+    """The golden rows: as many different answers as there are, from all of their range."""
+    _, first = np.unique(answers.reshape(len(rows), -1).round(_DIGITS), axis=0, return_index=True)
+    others = np.setdiff1d(np.arange(len(rows)), first)
+    return np.concatenate([_some(rows[first], _GOLDEN), rows[others]])[:_GOLDEN]
 
 
 def _answered(labels: Sequence[str], target: str) -> str:
