@@ -146,6 +146,7 @@ export function render(root, { models, settings, memory, signal, again }) {
           muted: isDoubtful(result),
         }),
       typicality(result, answering),
+      answering.adopted && result.labels && h("p", { class: "quiet small" }, t("labels.uncalibrated")),
       h("h3", {}, t("numbers.moves")),
       explaining.element,
       explained,
@@ -157,9 +158,10 @@ export function render(root, { models, settings, memory, signal, again }) {
 
   /** Asks the version that has answered once more for each column, without its value. */
   async function weigh(row, { model: name, version, results: [result] }, answering) {
-    const filled = manifest.columns.filter((column) => row[column.name] !== null);
+    const filled = manifest.columns.filter((column) => row[column.name] !== null && !column.required);
     if (!filled.length) {
-      put(explained);
+      const needed = manifest.columns.some((column) => column.required);
+      put(explained, needed && h("p", { class: "quiet small" }, t("numbers.needed")));
       return;
     }
     const without = filled.map((column) => ({ ...row, [column.name]: null }));
@@ -173,7 +175,13 @@ export function render(root, { models, settings, memory, signal, again }) {
     const readable = label === undefined ? null : nameOf(label, answering.data?.name);
     put(
       explained,
-      h("p", { class: "quiet small" }, readable === null ? t("numbers.value") : t("numbers.odds")),
+      h(
+        "p",
+        { class: "quiet small" },
+        readable === null ? t("numbers.value") : t("numbers.odds"),
+        // What a model that was trained elsewhere does without a number is not known.
+        !answering.adopted && ` ${t("numbers.mean")}`,
+      ),
       legend(readable),
       contributions(parts, readable === null ? { show: (weight) => brief(weight, 3), least: 0 } : {}),
     );
