@@ -4,6 +4,7 @@ Training uses the same functions, so training and serving cannot disagree about 
 """
 
 import logging
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +15,7 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from service.errors import ImageTooLarge, QuartetError, UndecodableImage
+from service.tasks.cards import ImageInput
 from service.tasks.structure import BoundedFile, check_scans
 
 logger = logging.getLogger(__name__)
@@ -258,3 +260,20 @@ def fit(
         (width, height), _RESAMPLING[interpolation], box=(left, top, left + box_width, top + box_height)
     )
     return np.asarray(resized).reshape(height, width, channels)
+
+
+def read_pixels(image: EncodedImage, wanted: ImageInput) -> UInt8Array:
+    """The pixels of an image as a model takes them, shape (height, width, channels).
+
+    Raises:
+        UndecodableImage: the data is truncated or damaged.
+        NotPlain: the same, for an image from `EncodedImage.open_plain`.
+    """
+    return fit(decode_for(image, wanted), wanted.height, wanted.width, wanted.crop, wanted.interpolation)
+
+
+def decode_for(image: EncodedImage, wanted: ImageInput) -> UInt8Array:
+    """The pixels of an image before `fit`, a JPEG's perhaps at a fraction of its size; raises as `read_pixels` does."""
+    # Twice the size leaves the antialiased resize enough to work with.
+    height, width = (math.ceil(2 * side / wanted.crop) for side in (wanted.height, wanted.width))
+    return image.decode(wanted.channels, height, width)
