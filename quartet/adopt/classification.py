@@ -10,11 +10,13 @@ import numpy as np
 
 from quartet.adopt import preprocessing
 from quartet.adopt.base import AdoptTask, Proposal
+from quartet.adopt.batching import decide
 from quartet.adopt.compose import INPUT, Scores, with_pixels, with_probabilities
 from quartet.adopt.graph import Array, CannotAdopt, Loaded, Value, inputs_of, open_session, outputs_of
 from quartet.adopt.labels import labels_of
 from quartet.adopt.preprocessing import Preprocessing, preprocessing_of
 from quartet.adopt.samples import CALLS, Samples, read
+from quartet.extras import needs
 from service.tasks.cards import ImageInput
 from service.tasks.classification.manifest import ClassifierManifest
 
@@ -30,6 +32,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "metadata)",
     )  # fmt: skip
     preprocessing.add_options(parser)
+    group = parser.add_argument_group("evaluation")
+    group.add_argument(
+        "--evaluate", metavar="DATA",
+        help="labelled images, in folders named after labels or as `quartet train` reads them: one half calibrates, "
+        "and the other measures (default: nothing is measured, and probabilities are as the graph gives them)",
+    )  # fmt: skip
+    group.add_argument(
+        "--bad", choices=("refuse", "drop"), default="refuse",
+        help="what to do about images that cannot be used (default: refuse)",
+    )  # fmt: skip
 
 
 def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
@@ -51,12 +63,24 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
     model = with_probabilities(with_images, found.output, found.answers[:1], found.kind, len(labels))
     lines = (*prepared.lines, f"labels: {len(labels)}, from {origin}", found.line)
 
-    def make_manifest(fields: Mapping[str, Any]) -> ClassifierManifest:
-        return ClassifierManifest(**{**fields, "labels": labels, "image": _image(prepared)})
+    image = _image(prepared)
+    evaluated = None
+    if options.evaluate:
+        batch = decide(model, samples, options.max_batch, rows=True).most
+        with needs("evaluate"):
+            from quartet.adopt.evaluation import evaluate_on
+        evaluated = evaluate_on(options.evaluate, model, labels, image, batch=batch, bad=options.bad)
+        model, lines = evaluated.model, (*lines, *evaluated.lines)
+        samples = Samples.of_rows({INPUT: evaluated.golden}, "given")
 
+    def make_manifest(fields: Mapping[str, Any]) -> ClassifierManifest:
+        measured = evaluated.fields(fields["adopted"].command, fields["golden"]) if evaluated else {}
+        return ClassifierManifest(**{**fields, **measured, "labels": labels, "image": image})
+
+    written = {"write": evaluated.write} if evaluated else {}
     call = "curl --data-binary @IMAGE.jpg -H 'Content-Type: image/jpeg' "
     call += shlex.quote(f"localhost:8000/v1/predict?model={options.name}")
-    return Proposal(loaded.changed(model, *lines), samples, make_manifest, rows=True, call=call)
+    return Proposal(loaded.changed(model, *lines), samples, make_manifest, rows=True, call=call, **written)
 
 
 CLASSIFICATION = AdoptTask("an image classifier, at /v1/predict", add_options, propose)
@@ -113,9 +137,9 @@ def _judged(value: Value, answers: Array) -> Scored:
     if within and not single and np.abs(rows.sum(1) - 1).max() > rounding:
         raise CannotAdopt(
             "scores",
-            f"The output {value.name!r} has values between 0 and 1 whose sum is not 1, as where several labels may be true "
-            "at once (a sigmoid for each); /v1/predict needs labels that exclude each other. Without --task the graph is "
-            "served as plain tensors.",
+            f"The output {value.name!r} has values between 0 and 1 whose sum is not 1, as where several labels may be "
+            "true at once (a sigmoid for each); /v1/predict needs labels that exclude each other. Without --task the "
+            "graph is served as plain tensors.",
         )
     kind: Scores = "probabilities" if within else "logits"
     what = "the second label" if single else "the labels"
