@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from quartet.adopt.graph import Loaded
 from quartet.adopt.samples import Samples
-from service.inference.cards import ManifestBase
+from service.inference.cards import ListCard, ManifestBase
 
 
 def _write_nothing(folder: Path, manifest: ManifestBase) -> None:
@@ -26,6 +26,7 @@ class Proposal:
             `max_batch`, `batched`, `golden`, `adopted`, `files`). A task may replace a field, such as `golden`, or the
             `description`.
         rows: whether the first axis of every tensor is the item; see `batching.decide`.
+        lists: how answers are compared where the outputs are lists, such as detections; None if element by element.
         write: writes what belongs to the version beside graph, golden file and manifest into its folder: the
             manifest's companions, and `report/`.
         call: a command for a shell that asks a served model; None for one that asks /v2 with a golden item.
@@ -35,6 +36,7 @@ class Proposal:
     samples: Samples
     make_manifest: Callable[[Mapping[str, Any]], ManifestBase]
     rows: bool = False
+    lists: ListCard | None = None
     write: Callable[[Path, ManifestBase], None] = field(default=_write_nothing)
     call: str | None = None
 

@@ -158,12 +158,11 @@ def _print_found(loaded: Loaded) -> None:
 
 def _print_published(published: Published, call: str | None) -> None:
     manifest = published.manifest
-    card = manifest.adopted
-    assert card is not None
-    for change in card.changes:
-        print(f"changed: {change}")
-    print(f"samples: {card.samples}")
-    print(f"batches: {card.batching}")
+    if card := manifest.adopted:
+        for change in card.changes:
+            print(f"changed: {change}")
+        print(f"samples: {card.samples}")
+        print(f"batches: {card.batching}")
     print(f"published {published.folder}")
     if asked := call or ask_command(published.folder, manifest.name):
         print("Serve it with `quartet serve`, and ask it:")

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx.inliner
+import onnxruntime as ort
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
 from onnx.external_data_helper import uses_external_data
 
 from service.inference.manifest import InvalidModel
-from service.inference.runtime import CpuGraph
+from service.inference.runtime import CpuGraph, Tensor
 
 Array = npt.NDArray[Any]
 
@@ -41,6 +42,10 @@ _ELEMENTS = {dtype: element for element, dtype in _DTYPES.items()}
 _UNREGISTERED = re.compile(r"(?P<domain>[\w.]*):(?P<name>\w+)\(-?\d+\) is not a registered function/op")
 _NO_KERNEL = re.compile(r"Could not find an implementation for (?P<name>\w+)\(\d+\)")
 _OPSET = re.compile(r"[Oo]pset (\d+) (?:is under development|of domain)")
+_NOISE = re.compile(
+    r"^[\w.]+\.onnx: |\[ONNXRuntimeError\] : \d+ : \w+ : |Non-zero status code returned while running |Name:'' |"
+    r"Status Message: |/?(?:[\w.]+/)*[\w.]+\.(?:cc|h):\d+ (?:.*?\) (?:const )?)?(?:\[with [^\]]*\] )?"
+)
 _IR = re.compile(r"model IR version: (\d+), max supported IR version: (\d+)")
 
 
@@ -55,6 +60,20 @@ class CannotAdopt(ValueError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class RunFailed(Exception):
+    """A graph cannot run some inputs; the message says why."""
+
+
+class _NewerIR(CannotAdopt):
+    """The file has a newer IR version than `most`, which ONNX Runtime reads."""
+
+    def __init__(self, found: int, most: int) -> None:
+        super().__init__(
+            "opset", f"The file has IR version {found}; this ONNX Runtime reads up to {most}: export an older one."
+        )
+        self.most = most
 
 
 class Value(NamedTuple):
@@ -116,7 +135,8 @@ def load(path: Path) -> Loaded:
     """Reads an ONNX file, changes what has to be changed to serve it, and tries it in a session on the CPU.
 
     Changes: initializers that are listed as inputs are taken off the inputs, a ZipMap is removed (the output of its
-    name becomes the tensor of probabilities), unnamed open axes get names.
+    name becomes the tensor of probabilities), unnamed open axes get names, an IR version that ONNX Runtime does not
+    read yet is lowered.
 
     Raises:
         CannotAdopt: it is no ONNX file, is too large, keeps weights in other files, uses an operator, an opset or a
@@ -124,24 +144,68 @@ def load(path: Path) -> Loaded:
     """
     model, source = _read(path)
     _refuse_external_data(model, path)
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
     changes = [*_take_initializers_off(model.graph)]
     classes, removed = _remove_zip_maps(model)
     _check_values(model.graph)
-    changes += [*removed, *_name_axes(model.graph)]
-    open_session(model, source.file)
+    changes += [*removed, *_name_axes(model.graph), *_lower_ir(model, source.file)]
     return Loaded(model, source, tuple(changes), classes)
 
 
-def open_session(model: ModelProto, name: str, threads: int = 1) -> CpuGraph:
+def _lower_ir(model: ModelProto, name: str) -> list[str]:
+    """Tries the graph in a session, with an IR version that ONNX Runtime reads; versions differ in their dtypes."""
+    try:
+        open_session(model, name)
+    except _NewerIR as error:
+        change = f"IR version {error.most} instead of {model.ir_version}, which this ONNX Runtime does not read"
+        model.ir_version = error.most
+        open_session(model, name)
+        return [change]
+    return []
+
+
+class Runner(NamedTuple):
+    """A session on the CPU, which prints nothing where a run fails.
+
+    Attributes:
+        inputs: name, dtype and dimensions, as the session sees them.
+        outputs: the same, in the order of the answers.
+    """
+
+    session: CpuGraph
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+    def run(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """The outputs for arrays by the name of the input.
+
+        Raises:
+            RunFailed: the graph cannot run them; the message is short.
+        """
+        options = ort.RunOptions()
+        options.log_severity_level = 4
+        try:
+            return self.session.run(inputs, options)
+        except Exception as error:  # the runtime's exceptions share no public base class
+            raise RunFailed(_short(str(error))) from None
+
+
+def open_session(model: ModelProto, name: str, threads: int = 1) -> Runner:
     """A session on the CPU: `run` takes arrays by the name of the input, and gives the outputs in the graph's order.
+
+    Args:
+        name: of the file, for messages.
+        threads: of the session.
 
     Raises:
         CannotAdopt: ONNX Runtime does not take the graph; the message names the operator or the opset.
     """
     try:
-        return CpuGraph(model.SerializeToString(), name, threads)
+        session = CpuGraph(model.SerializeToString(), name, threads)
     except InvalidModel as error:
-        raise _explained(str(error), model) from None
+        raise _explained(str(error)) from None
+    return Runner(session, session.inputs, session.outputs)
 
 
 def inputs_of(model: ModelProto) -> tuple[Value, ...]:
@@ -292,8 +356,8 @@ def _check_type(what: str, value: onnx.ValueInfoProto) -> None:
         name = kind.removesuffix("_type").replace("_", " ")
         raise CannotAdopt(
             f"{name} type",
-            f"The {what} {value.name!r} is a {name}; only tensors can be served: let the graph end before it, or "
-            "concatenate it.",
+            f"The {what} {value.name!r} is of the type {name}; only tensors can be served: end the export before it, "
+            "or join it into a tensor.",
         )
     element = value.type.tensor_type.elem_type
     if element not in _DTYPES:
@@ -324,7 +388,7 @@ def _value(value: onnx.ValueInfoProto) -> Value:
     return Value(value.name, _DTYPES[tensor.elem_type], shape if tensor.HasField("shape") else None)
 
 
-def _explained(message: str, model: ModelProto) -> CannotAdopt:
+def _explained(message: str) -> CannotAdopt:
     """What ONNX Runtime's refusal means."""
     if found := _UNREGISTERED.search(message):
         name, domain = found["name"], found["domain"]
@@ -335,10 +399,7 @@ def _explained(message: str, model: ModelProto) -> CannotAdopt:
             "custom operators.",
         )
     if found := _IR.search(message):
-        return CannotAdopt(
-            "opset",
-            f"The file has IR version {found[1]}; this ONNX Runtime reads up to {found[2]}: export an older one.",
-        )
+        return _NewerIR(int(found[1]), int(found[2]))
     if found := _OPSET.search(message):
         return CannotAdopt(
             "opset", f"The graph uses opset {found[1]}, which this ONNX Runtime does not know: export an older opset."
@@ -349,13 +410,13 @@ def _explained(message: str, model: ModelProto) -> CannotAdopt:
             f"ONNX Runtime has no CPU kernel for the operator {found['name']} with these types: cast its inputs to "
             "float32 in the export, or use another operator.",
         )
-    return CannotAdopt("invalid graph", f"ONNX Runtime does not take the graph: {message}")
+    return CannotAdopt("invalid graph", f"ONNX Runtime does not take the graph: {_short(message)}")
+
+
+def _short(message: str) -> str:
+    """ONNX Runtime's message without the places in its own code."""
+    return " ".join(_NOISE.sub("", message).split())
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' if number > 1 else ''}"
-
-
-def as_fed(array: Array) -> Array:
-    """An array as a session takes it: strings as objects."""
-    return array.astype(np.object_) if array.dtype.kind == "U" else array

@@ -5,6 +5,7 @@ from functools import partial
 
 from quartet.adopt.base import AdoptTask, Proposal
 from quartet.adopt.graph import Loaded, inputs_of, open_session
+from quartet.adopt.hazards import refuse_unbounded_sizes
 from quartet.adopt.samples import draw, read
 from quartet.adopt.state import refuse_state
 from service.tasks.tensors.manifest import TensorsManifest
@@ -23,6 +24,7 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
     """The graph unchanged, with the given samples or random ones."""
     if not options.explicit_state:
         refuse_state(loaded.model)
+    refuse_unbounded_sizes(loaded.model, options.ranges)
     inputs = inputs_of(loaded.model)
     if options.samples:
         samples = read(options.samples, inputs)

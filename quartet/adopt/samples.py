@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from quartet.adopt.graph import Array, CannotAdopt, Value
+from quartet.adopt.graph import Array, CannotAdopt, RunFailed, Value
 from quartet.console import did_you_mean
 
 # Calls that are drawn, or taken from a file.
@@ -52,7 +52,7 @@ class Samples:
         """The rows of all calls along the first axis; too few are filled up with rows whose values are shuffled."""
         rows = {name: np.concatenate([call[name] for call in self.calls])[:most] for name in self.calls[0]}
         count = len(next(iter(rows.values())))
-        if count >= least:
+        if count >= least or not count:
             return rows
         random = np.random.default_rng(_SEED)
         more = [array[np.arange(least - count) % count].copy() for array in rows.values()]
@@ -119,7 +119,7 @@ def draw(inputs: Sequence[Value], ranges: Ranges, run: Run, longest: int) -> Sam
         ]
         try:
             answers = [run(call) for call in calls]
-        except Exception as error:  # the runtime's exceptions share no public base class
+        except RunFailed as error:
             failure = str(error)
             continue
         if all(np.isfinite(array).all() for answer in answers for array in answer if array.dtype.kind == "f"):

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +13,11 @@ from onnx import ModelProto
 
 from quartet.adopt.asking import write_request
 from quartet.adopt.base import Proposal
-from quartet.adopt.batching import Batching, decide
-from quartet.adopt.graph import Array, CannotAdopt, declare, nodes, open_session, outputs_of
+from quartet.adopt.batching import SHARES, Batching, decide, differ_by
+from quartet.adopt.graph import Array, CannotAdopt, RunFailed, declare, nodes, open_session, outputs_of
+from quartet.adopt.hazards import guard_divisions
 from quartet.adopt.samples import Call, Samples
-from service.inference.cards import AdoptionCard, GoldenCard, ManifestBase, TensorSpec
+from service.inference.cards import AdoptionCard, GoldenCard, ListCard, ManifestBase, TensorSpec
 from service.inference.device import available_cpus
 from service.inference.drafts import new_draft, take_number
 from service.inference.golden import Golden
@@ -27,9 +28,8 @@ from service.inference.session import Session
 # Golden items, and the most bytes that their inputs and outputs may have.
 _ROWS, _MOST_BYTES = 16, 2**25
 # A tolerance is four times the largest deviation that was seen here, since another machine's kernels may deviate more,
-# and at least this share of the output's largest value.
+# and at least `SHARES` of the output's largest value.
 _MARGIN = 4
-_SHARES = {"float16": 1e-2, "float32": 1e-4, "float64": 1e-9}
 # Integers, booleans and strings are exact.
 _EXACT = 0.5
 
@@ -64,11 +64,13 @@ def publish(
     Raises:
         CannotAdopt: the graph fails, gives other answers to the same inputs, or cannot be loaded by the service.
     """
-    loaded = proposal.loaded
+    model = ModelProto()
+    model.CopyFrom(proposal.loaded.model)
+    loaded = proposal.loaded.changed(model, *guard_divisions(model))
     check_deterministic(loaded.model, proposal.samples)
-    batching = decide(loaded.model, proposal.samples, most, rows=proposal.rows)
+    batching = decide(loaded.model, proposal.samples, most, rows=proposal.rows, lists=proposal.lists)
     settled, changes = settle_outputs(batching, proposal.samples)
-    golden, tolerances = make_golden(settled, proposal.samples, batched=batching.batched)
+    golden, golden_card = make_golden(settled, proposal.samples, batched=batching.batched, lists=proposal.lists)
     source = loaded.source
     card = AdoptionCard(
         source=source.file,
@@ -94,11 +96,7 @@ def publish(
                 "outputs": outputs,
                 "max_batch": batching.most,
                 "batched": batching.batched,
-                "golden": GoldenCard(
-                    rows=len(next(iter(golden.inputs.values()))),
-                    atol=max(tolerances.values()),
-                    tolerances=tolerances,
-                ),
+                "golden": golden_card,
                 "adopted": card,
                 "files": {},
             }
@@ -123,8 +121,9 @@ def check_deterministic(model: ModelProto, samples: Samples) -> None:
     call = samples.calls[0]
     first, second = (open_session(model, MODEL) for _ in range(2))
     try:
-        answers = [first.run(call), first.run(call), second.run(call)]
-    except Exception as error:  # the runtime's exceptions share no public base class
+        # Some generators repeat themselves once.
+        answers = [session.run(call) for session in (first, first, first, first, second)]
+    except RunFailed as error:
         raise CannotAdopt("samples", f"The graph fails with the samples. ONNX Runtime says: {error}") from None
     for other in answers[1:]:
         if not all(_same(one, two) for one, two in zip(answers[0], other, strict=True)):
@@ -167,38 +166,55 @@ def settle_outputs(batching: Batching, samples: Samples) -> tuple[ModelProto, li
     return model, changes
 
 
-def make_golden(model: ModelProto, samples: Samples, *, batched: bool) -> tuple[Golden, dict[str, float]]:
+def make_golden(
+    model: ModelProto, samples: Samples, *, batched: bool, lists: ListCard | None = None
+) -> tuple[Golden, GoldenCard]:
     """Golden items, the graph's answers to each alone, and how far other batches and threads may deviate.
 
     The answers are those of the graph as ONNX defines it, node by node without the runtime's fusions.
+
+    Raises:
+        CannotAdopt: integers, strings or sizes of the answers depend on how the graph is run, or lists by more than
+            their tolerances.
     """
     session = open_session(model, MODEL)
-    exact = _open_unfused(model)
+    unfused = _open_unfused(model)
     items = _items(samples, batched=batched, run=session.run)
-    answers = [exact(item) for item in items]
-    names = [value.name for value in outputs_of(model)]
+    answers = [unfused(item) for item in items]
     if any(len({array.shape for array in arrays}) > 1 for arrays in zip(*answers, strict=True)):
         # A file holds items of one shape.
         items, answers = items[:1], answers[:1]
-    deviations = dict.fromkeys(names, 0.0)
-    for threads in {1, available_cpus()}:
-        session = open_session(model, MODEL, threads)
-        runs = [(session.run(item), want) for item, want in zip(items, answers, strict=True)]
-        if batched:
-            whole = {name: np.concatenate([item[name] for item in items]) for name in items[0]}
-            joined = [np.concatenate(arrays) for arrays in zip(*answers, strict=True)]
-            runs.append((session.run(whole), joined))
-        for got, want in runs:
-            for name, one, other in zip(names, want, got, strict=True):
-                deviations[name] = max(deviations[name], _deviation(one, other))
+    runs = list(_runs(model, items, answers, batched=batched))
+    names = [value.name for value in outputs_of(model)]
     stack = np.concatenate if batched else np.stack
     inputs = {name: stack([item[name] for item in items]) for name in items[0]}
     outputs = {name: stack([answer[index] for answer in answers]) for index, name in enumerate(names)}
+    if lists is not None:
+        differ = differ_by(model, lists)
+        if problem := next(filter(None, (differ(want, got) for want, got in runs)), None):
+            raise _unstable(problem)
+        card = GoldenCard(rows=len(items), atol=max(lists.tolerances.values()), lists=lists)
+    else:
+        tolerances = {
+            name: _tolerance(outputs[name], max(_deviation(name, want[index], got[index]) for want, got in runs))
+            for index, name in enumerate(names)
+        }
+        card = GoldenCard(rows=len(items), atol=max(tolerances.values()), tolerances=tolerances)
     stored = {name: array.astype(np.str_) if array.dtype.kind == "O" else array for name, array in outputs.items()}
-    return (
-        Golden(inputs, stored),
-        {name: _tolerance(outputs[name], deviations[name]) for name in names},
-    )
+    return Golden(inputs, stored), card
+
+
+def _runs(
+    model: ModelProto, items: Sequence[Call], answers: Sequence[Sequence[Array]], *, batched: bool
+) -> Iterator[tuple[Sequence[Array], Sequence[Array]]]:
+    """Wanted and found answers, in one thread and in several, for each item alone and for all in a batch."""
+    for threads in {1, available_cpus()}:
+        session = open_session(model, MODEL, threads)
+        for item, want in zip(items, answers, strict=True):
+            yield want, session.run(item)
+        if batched:
+            whole = {name: np.concatenate([item[name] for item in items]) for name in items[0]}
+            yield [np.concatenate(arrays) for arrays in zip(*answers, strict=True)], session.run(whole)
 
 
 def _items(samples: Samples, *, batched: bool, run: Callable[[Call], Sequence[Array]]) -> list[Call]:
@@ -227,23 +243,25 @@ def _open_unfused(model: ModelProto) -> Callable[[Call], list[Array]]:
     return lambda inputs: session.run(None, inputs)
 
 
-def _deviation(want: Array, got: Array) -> float:
-    """The largest absolute difference of finite values; not finite ones have to be the same."""
-    if want.shape != got.shape or (want.dtype.kind != "f" and not np.array_equal(want, got)):
-        raise CannotAdopt(
-            "unstable answers",
-            "The graph's answers depend on how it is run: with other threads, or in a batch, an integer, a word or a "
-            "size is another. Give samples whose answers are clear with --samples.",
-        )
+def _deviation(name: str, want: Array, got: Array) -> float:
+    """The largest absolute difference of finite values; all others have to be the same."""
     if want.dtype.kind != "f":
+        if want.shape != got.shape or not np.array_equal(want, got):
+            raise _unstable(f"output {name} has other values")
         return 0.0
     wide, other = want.astype(np.float64), got.astype(np.float64)
     finite = np.isfinite(wide)
-    if not np.array_equal(wide[~finite], other[~finite], equal_nan=True):
-        raise CannotAdopt(
-            "unstable answers", "An answer is NaN or infinite, depending on how the graph is run: give other --samples."
-        )
+    if want.shape != got.shape or not np.array_equal(wide[~finite], other[~finite], equal_nan=True):
+        raise _unstable(f"output {name} has another shape, or is NaN or infinite elsewhere")
     return float(np.abs(wide[finite] - other[finite]).max(initial=0.0))
+
+
+def _unstable(how: str) -> CannotAdopt:
+    return CannotAdopt(
+        "unstable answers",
+        f"The answers depend on how the graph is run ({how} with other threads, in a batch, or without fusions): give "
+        "samples whose answers are clear with --samples.",
+    )
 
 
 def _tolerance(answers: Array, deviation: float) -> float:
@@ -251,7 +269,7 @@ def _tolerance(answers: Array, deviation: float) -> float:
         return _EXACT
     wide = answers.astype(np.float64)
     scale = np.abs(wide[np.isfinite(wide)]).max(initial=0.0) or 1.0
-    tolerance = max(_MARGIN * deviation, _SHARES[answers.dtype.name] * scale)
+    tolerance = max(_MARGIN * deviation, SHARES[answers.dtype.name] * scale)
     digit = 10.0 ** math.floor(math.log10(tolerance))
     return float(f"{math.ceil(tolerance / digit) * digit:.1g}")
 
