@@ -62,7 +62,6 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
     found = find_scores(with_images, samples, labels)
     model = with_probabilities(with_images, found.output, found.answers[:1], found.kind, len(labels))
     lines = (*prepared.lines, f"labels: {len(labels)}, from {origin}", found.line)
-
     image = _image(prepared)
     evaluated = None
     if options.evaluate:
@@ -75,7 +74,11 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
 
     def make_manifest(fields: Mapping[str, Any]) -> ClassifierManifest:
         measured = evaluated.fields(fields["adopted"].command, fields["golden"]) if evaluated else {}
-        return ClassifierManifest(**{**fields, **measured, "labels": labels, "image": image})
+        description = f"{loaded.source.file}, trained elsewhere, {len(labels)} labels"
+        if not evaluated:
+            description += "; never evaluated, so its probabilities are not calibrated"
+        more = {"description": description, "labels": labels, "image": image}
+        return ClassifierManifest(**{**fields, **measured, **more})
 
     written = {"write": evaluated.write} if evaluated else {}
     call = "curl --data-binary @IMAGE.jpg -H 'Content-Type: image/jpeg' "
@@ -165,6 +168,7 @@ def _image(prepared: Preprocessing) -> ImageInput:
         height=prepared.height,
         width=prepared.width,
         channels=prepared.channels,
+        resize=prepared.resize,
         crop=prepared.crop,
         interpolation=prepared.interpolation,
     )

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from service.errors import QuartetError
 from service.tasks.cards import ImageInput
-from service.tasks.images import EncodedImage, decode_for, fit
+from service.tasks.images import EncodedImage, decode_for, place
 from training.data import hub
 from training.data.contents import examine, fingerprint
 from training.data.dataset import DataError, Inspection, absent_classes
@@ -187,7 +187,7 @@ class _Decoder:
         pixels = decode_for(image, wanted)
         # Of formats other than JPEG only decoding tells the orientation, always at full size.
         original = image.upright_size if image.pillow is None else pixels.shape[:2]
-        return original[0], original[1], fit(pixels, wanted.height, wanted.width, wanted.crop, wanted.interpolation)
+        return original[0], original[1], place(pixels, wanted)
 
 
 def read_split(
