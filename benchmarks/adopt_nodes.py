@@ -92,7 +92,7 @@ def adopt(model: onnx.ModelProto, inputs: Sequence[Any], models: Path, name: str
             samples=samples, ranges=_ranges(arrays), max_length=_MAX_LENGTH, explicit_state=True
         )
         proposal = PLAIN.propose(loaded, options)
-    return publish(proposal, models, name, most=8, command="quartet adopt", kinds=BUILT_IN.kinds).folder
+    return publish(proposal, models, name, most=8, command="quartet adopt").folder
 
 
 def answer(folder: Path, inputs: Sequence[Any]) -> tuple[Any, list[Array]]:

@@ -1,6 +1,7 @@
 """quartet adopt: serves a model that was trained elsewhere."""
 
 import argparse
+import os
 import re
 import shlex
 import sys
@@ -18,9 +19,8 @@ with needs("adopt"):
     from quartet.adopt.classification import CLASSIFICATION
     from quartet.adopt.graph import CannotAdopt, Loaded, Value, inputs_of, load, outputs_of
     from quartet.adopt.plain import PLAIN
-    from quartet.adopt.version import Published, publish
+    from quartet.adopt.version import Published, check_name, publish
     from service.inference.cards import NAME_PATTERN
-    from service.tasks.registry import BUILT_IN
 
 # A task registers its options here.
 TASKS: Mapping[str, AdoptTask] = {"tensors": PLAIN, "classification": CLASSIFICATION}
@@ -37,13 +37,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = "quartet") -> int:
     task = TASKS[options.task]
     command = shlex.join([prog, "adopt", options.file.name, *_without_folders(given, options.file)])
     try:
+        check_name(options.models, options.name, options.task)
         loaded = load(options.file)
         _check_ranges(options.ranges, inputs_of(loaded.model))
         _print_found(loaded)
         proposal = task.propose(loaded, options)
-        published = publish(
-            proposal, options.models, options.name, most=options.max_batch, command=command, kinds=BUILT_IN.kinds
-        )
+        published = publish(proposal, options.models, options.name, most=options.max_batch, command=command)
     except CannotAdopt as error:
         return fail(FAILED, str(error))
     except OSError as error:
@@ -82,7 +81,13 @@ def make_parser(prog: str, task: str = _DEFAULT) -> argparse.ArgumentParser:
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="the ONNX file; all weights are inside")
     parser.add_argument("--name", required=True, help="of the model")
-    parser.add_argument("--models", type=Path, default=Path("models"), metavar="FOLDER", help="(default: models)")
+    parser.add_argument(
+        "--models",
+        type=Path,
+        default=Path(os.environ.get("QUARTET_MODELS") or "models"),
+        metavar="FOLDER",
+        help="the models: QUARTET_MODELS=FOLDER (default: models)",
+    )
     parser.add_argument(
         "--task",
         choices=TASKS,
@@ -101,14 +106,14 @@ def make_parser(prog: str, task: str = _DEFAULT) -> argparse.ArgumentParser:
         help="the values of an input: random samples are drawn from it, and clients may send no others; repeatable",
     )
     parser.add_argument(
-        "--max-batch", type=_positive, default=64, metavar="N", help="the largest batch to check (default: 64)"
+        "--max-batch", type=_positive, default=64, metavar="N", help="the largest batch to check (default: %(default)s)"
     )
     parser.add_argument(
         "--max-length",
         type=_positive,
         default=2048,
         metavar="N",
-        help="the largest size of an open axis (default: 2048)",
+        help="the largest size of an open axis (default: %(default)s)",
     )
     TASKS[task].add_options(parser)
     return parser
@@ -152,7 +157,7 @@ def _print_found(loaded: Loaded) -> None:
     print(f"{source.file}: {source.size / 1e6:.3g} MB, from {source.producer or 'an unnamed exporter'}, opset {opsets}")
     for what, values in (("input", inputs_of(loaded.model)), ("output", outputs_of(loaded.model))):
         for name, dtype, shape in values:
-            sizes = "unknown" if shape is None else f"[{', '.join(str(size) for size in shape)}]"
+            sizes = "unknown" if shape is None else f"[{', '.join(str(size) or '?' for size in shape)}]"
             print(f"  {what} {name}: {dtype} {sizes}")
 
 
@@ -163,6 +168,8 @@ def _print_published(published: Published, call: str | None) -> None:
             print(f"changed: {change}")
         print(f"samples: {card.samples}")
         print(f"batches: {card.batching}")
+    for name, (least, greatest) in getattr(manifest, "ranges", {}).items():
+        print(f"values of {name}: {least:g} to {greatest:g}")
     print(f"published {published.folder}")
     if asked := call or ask_command(published.folder, manifest.name):
         print("Serve it with `quartet serve`, and ask it:")

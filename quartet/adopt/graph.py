@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,6 +89,16 @@ class Value(NamedTuple):
     dtype: str
     shape: tuple[int | str, ...] | None
 
+    @classmethod
+    def of(cls, value: onnx.ValueInfoProto) -> "Value":
+        """What a declaration says; its dtype is one that is served."""
+        tensor = value.type.tensor_type
+        shape = tuple(
+            dimension.dim_value if dimension.WhichOneof("value") == "dim_value" else dimension.dim_param
+            for dimension in tensor.shape.dim
+        )
+        return cls(value.name, _DTYPES[tensor.elem_type], shape if tensor.HasField("shape") else None)
+
 
 @dataclass(frozen=True)
 class Source:
@@ -135,8 +146,8 @@ def load(path: Path) -> Loaded:
     """Reads an ONNX file, changes what has to be changed to serve it, and tries it in a session on the CPU.
 
     Changes: initializers that are listed as inputs are taken off the inputs, a ZipMap is removed (the output of its
-    name becomes the tensor of probabilities), unnamed open axes get names, an IR version that ONNX Runtime does not
-    read yet is lowered.
+    name becomes the tensor of probabilities), an IR version that ONNX Runtime does not read yet is lowered. Open axes
+    of inputs get names where they have none.
 
     Raises:
         CannotAdopt: it is no ONNX file, is too large, keeps weights in other files, uses an operator, an opset or a
@@ -146,10 +157,12 @@ def load(path: Path) -> Loaded:
     _refuse_external_data(model, path)
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
+    _sort(model.graph)
     changes = [*_take_initializers_off(model.graph)]
     classes, removed = _remove_zip_maps(model)
     _check_values(model.graph)
-    changes += [*removed, *_name_axes(model.graph), *_lower_ir(model, source.file)]
+    _name_axes(model.graph)
+    changes += [*removed, *_lower_ir(model, source.file)]
     return Loaded(model, source, tuple(changes), classes)
 
 
@@ -210,12 +223,12 @@ def open_session(model: ModelProto, name: str, threads: int = 1) -> Runner:
 
 def inputs_of(model: ModelProto) -> tuple[Value, ...]:
     """The inputs of a graph, in its order."""
-    return tuple(map(_value, model.graph.input))
+    return tuple(map(Value.of, model.graph.input))
 
 
 def outputs_of(model: ModelProto) -> tuple[Value, ...]:
     """The outputs of a graph, in its order, as they are declared."""
-    return tuple(map(_value, model.graph.output))
+    return tuple(map(Value.of, model.graph.output))
 
 
 def declare(name: str, dtype: str, shape: Sequence[int | str] | None) -> onnx.ValueInfoProto:
@@ -306,6 +319,33 @@ def _take_initializers_off(graph: GraphProto) -> Iterator[str]:
         yield f"{_count(count, 'initializer')} taken off the inputs"
 
 
+def _sort(graph: GraphProto) -> None:
+    """Puts every node after those whose outputs it takes; converters append nodes anywhere."""
+    producers = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
+    needed = {
+        index: {producers[name] for name in _taken(node) if name in producers} for index, node in enumerate(graph.node)
+    }
+    try:
+        order = list(TopologicalSorter(needed).static_order())
+    except CycleError:
+        raise CannotAdopt("invalid graph", "The nodes of the graph form a cycle.") from None
+    if all(index < later for later, earlier in needed.items() for index in earlier):
+        return
+    sorted_nodes = [NodeProto() for _ in order]
+    for node, index in zip(sorted_nodes, order, strict=True):
+        node.CopyFrom(graph.node[index])
+    del graph.node[:]
+    graph.node.extend(sorted_nodes)
+
+
+def _taken(node: NodeProto) -> Iterator[str]:
+    """The names that a node takes, also inside of its bodies."""
+    yield from node.input
+    for body in bodies(node):
+        for inner in nodes(body):
+            yield from inner.input
+
+
 def _remove_zip_maps(model: ModelProto) -> tuple[dict[str, tuple[str, ...]], list[str]]:
     """Makes tensors of outputs that a ZipMap turns into sequences of maps; returns its classes by output."""
     graph = model.graph
@@ -367,25 +407,14 @@ def _check_type(what: str, value: onnx.ValueInfoProto) -> None:
         )
 
 
-def _name_axes(graph: GraphProto) -> Iterator[str]:
+def _name_axes(graph: GraphProto) -> None:
     """Gives names to the open axes of inputs that have none, and opens axes of impossible sizes."""
     for value in graph.input:
         for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
             if dimension.WhichOneof("value") == "dim_value" and dimension.dim_value >= 0:
                 continue
-            if not _NO_NAME.fullmatch(dimension.dim_param):
-                continue
-            dimension.dim_param = f"{value.name}_{axis}"
-            yield f"input {value.name}: axis {axis} has a name, {dimension.dim_param}"
-
-
-def _value(value: onnx.ValueInfoProto) -> Value:
-    tensor = value.type.tensor_type
-    shape = tuple(
-        dimension.dim_value if dimension.WhichOneof("value") == "dim_value" else dimension.dim_param
-        for dimension in tensor.shape.dim
-    )
-    return Value(value.name, _DTYPES[tensor.elem_type], shape if tensor.HasField("shape") else None)
+            if _NO_NAME.fullmatch(dimension.dim_param):
+                dimension.dim_param = f"{value.name}_{axis}"
 
 
 def _explained(message: str) -> CannotAdopt:
