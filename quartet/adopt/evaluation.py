@@ -4,6 +4,7 @@ One half fits the temperature, the label sets and the p-values, as the validatio
 only measures, as the test split does.
 """
 
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -14,13 +15,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.version_converter
 from onnx import ModelProto
 from rich.console import Console
 
-from quartet.adopt.batching import agree
 from quartet.adopt.compose import INPUT
-from quartet.adopt.graph import Array, CannotAdopt, open_session
+from quartet.adopt.graph import Array, CannotAdopt
+from quartet.adopt.opsets import opset_of, upgrade
 from service.inference.cards import DataCard, GoldenCard, ManifestBase, Step, Use
 from service.inference.device import available_cpus
 from service.inference.manifest import MODEL
@@ -95,7 +95,9 @@ class Evaluated:
             golden: as it is without what is known of the images.
         """
         data, card = self.data, self.familiarity
-        labels = class_names(data.test.labels[self._chosen[: golden.rows]], data.classes)
+        # Where items were left out, it is not known which.
+        rows = 0 if golden.chosen_from else golden.rows
+        labels = class_names(data.test.labels[self._chosen[:rows]], data.classes) or None
         tolerances = dict(golden.tolerances)
         if card is not None:
             # Rounding on another machine may move two calibration items across a distance.
@@ -143,13 +145,14 @@ def evaluate_on(
     """
     started = time.perf_counter()
     be_quiet()
-    console = Console()
+    # Lines are wrapped for terminals, and not for files.
+    console = Console(soft_wrap=not sys.stdout.isatty())
     try:
         data = read_images(source, labels, image, bad)
     except DataError as error:
         raise CannotAdopt("images", f"--evaluate {error}") from None
     data.inspection.print(console)
-    upgraded, lines = _upgraded(model, data.validation.images[:4])
+    upgraded, lines = upgrade(model, OPSET, {INPUT: data.validation.images[:1]})
     with tempfile.TemporaryDirectory() as scratch:
         graph = Path(scratch) / MODEL
         onnx.save(upgraded, graph)
@@ -169,7 +172,8 @@ def evaluate_on(
         familiarity = None
         known = _known(data, batch)
         try:
-            _check_opset(upgraded)
+            if opset_of(upgraded) < OPSET:
+                raise ValueError(f"the graph cannot be converted to opset {OPSET}: export it with that one")
             familiarity = add_ood(graph, known)
         except ValueError as error:
             lines.append(f"no output {UNFAMILIAR}, the p-value of how typical an image is: {error}")
@@ -221,32 +225,9 @@ def read_images(source: str, labels: tuple[str, ...], image: ImageInput, bad: Ba
     )
 
 
-def opset_of(model: ModelProto) -> int:
-    """The version of ONNX's own operators."""
-    return max(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
-
-
-def _upgraded(model: ModelProto, images: Array) -> tuple[ModelProto, list[str]]:
-    """The graph in an opset that p-values can use, with a line that says so; as it is where that changes answers."""
-    if (opset := opset_of(model)) >= OPSET:
-        return model, []
-    try:
-        upgraded = onnx.version_converter.convert_version(model, OPSET)
-        answers = [open_session(graph, MODEL).run({INPUT: images[:1]}) for graph in (model, upgraded)]
-    except Exception:  # the converter and the runtime raise many kinds
-        return model, []
-    return (model, []) if agree(*answers) else (upgraded, [f"opset: {OPSET} instead of {opset}"])
-
-
 def _described(scaling: Scaling) -> str:
     exponent = "" if scaling.exponent == 1 else f", exponent {scaling.exponent:.3g}"
     return f"temperature {scaling.temperature:.3g}{exponent}"
-
-
-def _check_opset(model: ModelProto) -> None:
-    """Raises ValueError if the nodes of the p-values do not exist in the graph's opset."""
-    if (opset := opset_of(model)) < OPSET:
-        raise ValueError(f"its opset {opset} cannot be converted to {OPSET}: export it with that one")
 
 
 def _divided(splits: Sequence[ImageSplit]) -> tuple[ImageSplit, ImageSplit]:

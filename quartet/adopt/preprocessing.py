@@ -78,10 +78,10 @@ class Preprocessing:
     @property
     def lines(self) -> tuple[str, ...]:
         """What is done, for people."""
-        part = "the whole image, whatever its aspect" if self.resize == "stretch" else "the centre"
-        share = "" if self.crop == 1 else f" ({self.crop:.4g} of its largest part of this aspect)"
+        part = "the whole image" if self.resize == "stretch" else "the largest centred part of this aspect"
+        share = "" if self.crop == 1 else f"{self.crop:.4g} of "
         size = f"{self.height} x {self.width}"
-        lines = [f"images: {part}{share}, resized to {size} ({self.interpolation}), by the service"]
+        lines = [f"images: {share}{part}, resized to {size} ({self.interpolation}), by the service"]
         if self.mean == (0.0,) and self.std == (1.0,):
             pixels = "from 0 to 255, as they are"
         else:
@@ -177,7 +177,8 @@ def _axes(value: Value, stated: Layout | None) -> tuple[Layout, Literal[1, 3], i
         return "nhw", 1, shape[1], shape[2]
     if len(shape) != 4:
         raise CannotAdopt("no images", f"{shown}; images have four axes: batch, height, width and channels.")
-    found: list[Layout] = [layout for layout, axis in (("nchw", 1), ("nhwc", 3)) if shape[axis] in (1, 3)]
+    layouts: tuple[tuple[Layout, int], ...] = (("nchw", 1), ("nhwc", 3))
+    found = [layout for layout, axis in layouts if shape[axis] in (1, 3)]
     if stated is None and len(found) != 1:
         raise CannotAdopt(
             "no images", f"{shown}, of which no axis or more than one has 3 or 1 channels: give --layout nchw or nhwc."
