@@ -362,8 +362,8 @@ def test_an_image_is_resized_and_cropped_as_by_torchvision(size: tuple[int, int]
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     wanted = ImageInput(height=56, width=56, channels=3, resize="image", crop=0.875, interpolation=interpolation)
     resampling = Image.Resampling[interpolation.upper()]
-    difference = place(pixels, wanted).astype(int) - torchvision_would(pixels, 64, 56, resampling)
-    assert np.abs(difference).max() <= 1
+    # Half a pixel beside it, noise differs by tens.
+    assert difference(place(pixels, wanted), torchvision_would(pixels, 64, 56, resampling)) < 0.5
 
 
 def test_the_margin_around_a_crop_is_left_out():
