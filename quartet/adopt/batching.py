@@ -12,7 +12,7 @@ import numpy as np
 from onnx import ModelProto
 
 from quartet.adopt.graph import Array, CannotAdopt, RunFailed, Value, inputs_of, open_session, outputs_of
-from quartet.adopt.reshapes import free_reshapes
+from quartet.adopt.reshapes import free_reshapes, open_outputs
 from quartet.adopt.samples import Call, Samples
 from service.inference.cards import GoldenCard, ListCard
 from service.inference.golden import compare
@@ -72,7 +72,7 @@ def decide(
     """
     differ = differ_by(model, lists)
     freed = _free(model)
-    why = _obstacle(inputs_of(model))
+    why = _obstacle(inputs_of(model), samples)
     if why is None:
         fixed = next((shape[0] for _, _, shape in inputs_of(model) if shape and isinstance(shape[0], int)), None)
         stated = "" if fixed is None else f"; the file fixes the first axis at {fixed}, which is open now"
@@ -130,14 +130,13 @@ def _differ_by_element(names: Sequence[str], want: Sequence[Array], got: Sequenc
     return None
 
 
-def _obstacle(inputs: Sequence[Value]) -> str | None:
-    """Why the first axes cannot be a batch, as they are declared."""
+def _obstacle(inputs: Sequence[Value], samples: Samples) -> str | None:
+    """Why the first axes cannot be a batch, as they are declared or as the samples have them."""
     sizes: dict[int, str] = {}
     for name, _, shape in inputs:
         if not shape:
             return f"the input {name} is a scalar"
-        if isinstance(shape[0], int):
-            sizes.setdefault(shape[0], name)
+        sizes.setdefault(len(samples.calls[0][name]), name)
     if len(sizes) > 1:
         stated = ", ".join(f"{size} of {name}" for size, name in sizes.items())
         return f"the first axes of the inputs have different sizes ({stated})"
@@ -160,11 +159,13 @@ def _checked_alone(model: ModelProto, samples: Samples) -> ModelProto:
     """The graph with an open first axis, after it has run a single row."""
     for freed in (_free(model), _free(free_reshapes(model))):
         try:
-            open_session(freed, "model.onnx").run(samples.rows(1, 1))
+            session = open_session(freed, "model.onnx")
+            session.run(samples.rows(1, 1))
         except (CannotAdopt, RunFailed) as error:
             failure: Exception = error
         else:
-            return freed
+            fixed = [name for name, _, shape in session.outputs if shape and isinstance(shape[0], int)]
+            return open_outputs(freed, fixed) if fixed else freed
     raise CannotAdopt("invalid graph", f"The graph cannot run a single item: {failure}")
 
 
