@@ -12,10 +12,9 @@ from onnx import ModelProto
 from quartet.adopt import preprocessing
 from quartet.adopt.base import AdoptTask, Proposal
 from quartet.adopt.batching import decide
-from quartet.adopt.compose import INPUT, OPSET, Scores, with_pixels, with_probabilities
+from quartet.adopt.compose import INPUT, Scores, with_pixels, with_probabilities
 from quartet.adopt.graph import Array, CannotAdopt, Loaded, RunFailed, Value, inputs_of, open_session, outputs_of
 from quartet.adopt.labels import labels_of
-from quartet.adopt.opsets import upgrade
 from quartet.adopt.preprocessing import Preprocessing, preprocessing_of
 from quartet.adopt.samples import CALLS, Samples, read
 from quartet.extras import needs
@@ -60,11 +59,10 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
     labels, origin = labels_of(options.labels, loaded.source.metadata)
     prepared = preprocessing_of(values[0], options)
     samples = _samples(prepared, options.samples)
-    with_images, upgraded = upgrade(with_pixels(loaded.model, prepared), OPSET, samples.calls[0])
+    with_images = with_pixels(loaded.model, prepared)
     found = find_scores(with_images, [value.name for value in outputs_of(loaded.model)], samples, labels)
     model = with_probabilities(with_images, found.output, found.answers[:1], found.kind, len(labels))
-    lines = (*upgraded, *prepared.lines, f"labels: {len(labels)}, from {origin}", found.line)
-    changed = loaded.changed(model, *lines)
+    changed = loaded.changed(model, *prepared.lines, f"labels: {len(labels)}, from {origin}", found.line)
     description = f"{loaded.source.file}, trained elsewhere, {len(labels)} labels"
     known = {"labels": labels, "image": _image(prepared)}
     call = "curl --data-binary @IMAGE.jpg -H 'Content-Type: image/jpeg' "
@@ -86,8 +84,10 @@ def _evaluated(
     with needs("evaluate"):
         from quartet.adopt.evaluation import evaluate_on
     batching = decide(loaded.model, samples, options.max_batch, rows=True)
+    # A graph for a batch of one ends with the softmax as it was composed.
+    model = batching.model if batching.most > 1 else loaded.model
     labels, image = known["labels"], known["image"]
-    found = evaluate_on(options.evaluate, batching.model, labels, image, batch=batching.most, bad=options.bad)
+    found = evaluate_on(options.evaluate, model, labels, image, batch=batching.most, bad=options.bad)
 
     def make_manifest(fields: Mapping[str, Any]) -> ClassifierManifest:
         measured = found.fields(fields["adopted"].command, fields["golden"])

@@ -12,8 +12,6 @@ from quartet.adopt.graph import Array, declare, nodes
 from quartet.adopt.preprocessing import Preprocessing
 
 INPUT, OUTPUT = "images", "probabilities"
-# The least that has the nodes of `with_probabilities`.
-OPSET = 10
 Scores = Literal["logits", "probabilities"]
 
 _PREFIX = "adopted_"
@@ -109,11 +107,6 @@ def with_probabilities(model: ModelProto, output: str, answer: Array, scores: Sc
         chain.add("Cast", to=TensorProto.FLOAT)
     if answer.ndim != 2:
         chain.add("Flatten", axis=1)
-    # As many rows as images: shape inference cannot find out that a graph for a batch of one answers one row.
-    rows = Chain(INPUT, "rows")
-    rows.add("Shape")
-    rows.add("Gather", np.array([0]), axis=0)
-    chain.join("Slice", [chain.end, chain.constant(np.array([0])), rows.end])
     if answer.size == 1 and labels == 2:
         second = chain.end
         first = chain.join(
@@ -126,8 +119,8 @@ def with_probabilities(model: ModelProto, output: str, answer: Array, scores: Sc
         chain.add("Log")
     chain.add("Softmax", axis=1)
     chain.call(OUTPUT)
-    copy.graph.node.extend([*rows.nodes, *chain.nodes])
-    copy.graph.initializer.extend([*rows.constants, *chain.constants])
+    copy.graph.node.extend(chain.nodes)
+    copy.graph.initializer.extend(chain.constants)
     del copy.graph.output[:]
     copy.graph.output.append(declare(OUTPUT, "float32", [BATCH, labels]))
     return copy
