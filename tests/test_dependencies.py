@@ -28,6 +28,8 @@ FOLDERS = {
 EXTRAS = {
     "service/api/grpc/": "grpc",
     "quartet/adopt/": "adopt",
+    "quartet/adopt/evaluation.py": "evaluate",
+    "quartet/adopt/preprocessing.py": "training",  # timm
     "quartet/completion.py": "server",
     "quartet/offline/": "server",
     "quartet/offline/scoring/parquet.py": "score",

@@ -2,19 +2,22 @@
 
 import argparse
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from onnx import ModelProto
 
 from quartet.adopt import preprocessing
 from quartet.adopt.base import AdoptTask, Proposal
+from quartet.adopt.batching import decide
 from quartet.adopt.compose import INPUT, Scores, with_pixels, with_probabilities
-from quartet.adopt.graph import Array, CannotAdopt, Loaded, Value, inputs_of, open_session, outputs_of
+from quartet.adopt.graph import Array, CannotAdopt, Loaded, RunFailed, Value, inputs_of, open_session, outputs_of
 from quartet.adopt.labels import labels_of
 from quartet.adopt.preprocessing import Preprocessing, preprocessing_of
 from quartet.adopt.samples import CALLS, Samples, read
+from quartet.extras import needs
 from service.tasks.cards import ImageInput
 from service.tasks.classification.manifest import ClassifierManifest
 
@@ -30,6 +33,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "metadata)",
     )  # fmt: skip
     preprocessing.add_options(parser)
+    group = parser.add_argument_group("evaluation")
+    group.add_argument(
+        "--evaluate", metavar="DATA",
+        help="labelled images, in folders named after labels or as `quartet train` reads them: one half calibrates, "
+        "and the other measures (default: nothing is measured, and probabilities are as the graph gives them)",
+    )  # fmt: skip
+    group.add_argument(
+        "--bad", choices=("refuse", "drop"), default="refuse",
+        help="what to do about images that cannot be used (default: refuse)",
+    )  # fmt: skip
 
 
 def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
@@ -45,18 +58,49 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
         raise CannotAdopt("no images", f"The graph has {len(values)} inputs ({names}); an image classifier has one.")
     labels, origin = labels_of(options.labels, loaded.source.metadata)
     prepared = preprocessing_of(values[0], options)
-    with_images = with_pixels(loaded.model, prepared)
     samples = _samples(prepared, options.samples)
-    found = find_scores(with_images, samples, labels)
+    with_images = with_pixels(loaded.model, prepared)
+    found = find_scores(with_images, [value.name for value in outputs_of(loaded.model)], samples, labels)
     model = with_probabilities(with_images, found.output, found.answers[:1], found.kind, len(labels))
-    lines = (*prepared.lines, f"labels: {len(labels)}, from {origin}", found.line)
-
-    def make_manifest(fields: Mapping[str, Any]) -> ClassifierManifest:
-        return ClassifierManifest(**{**fields, "labels": labels, "image": _image(prepared)})
-
+    changed = loaded.changed(model, *prepared.lines, f"labels: {len(labels)}, from {origin}", found.line)
+    description = f"{loaded.source.file}, trained elsewhere, {len(labels)} labels"
+    known = {"labels": labels, "image": _image(prepared)}
     call = "curl --data-binary @IMAGE.jpg -H 'Content-Type: image/jpeg' "
     call += shlex.quote(f"localhost:8000/v1/predict?model={options.name}")
-    return Proposal(loaded.changed(model, *lines), samples, make_manifest, rows=True, call=call)
+    if options.evaluate:
+        return _evaluated(changed, samples, {**known, "description": description}, call, options)
+
+    def make_manifest(fields: Mapping[str, Any]) -> ClassifierManifest:
+        stated = f"{description}; never evaluated, so its probabilities are not calibrated"
+        return ClassifierManifest(**{**fields, **known, "description": stated})
+
+    return Proposal(changed, samples, make_manifest, rows=True, call=call)
+
+
+def _evaluated(
+    loaded: Loaded, samples: Samples, known: Mapping[str, Any], call: str, options: argparse.Namespace
+) -> Proposal:
+    """The proposal for a composed graph that labelled images calibrate and measure."""
+    with needs("evaluate"):
+        from quartet.adopt.evaluation import evaluate_on
+    batching = decide(loaded.model, samples, options.max_batch, rows=True)
+    # A graph for a batch of one ends with the softmax as it was composed.
+    model = batching.model if batching.most > 1 else loaded.model
+    labels, image = known["labels"], known["image"]
+    found = evaluate_on(options.evaluate, model, labels, image, batch=batching.most, bad=options.bad)
+
+    def make_manifest(fields: Mapping[str, Any]) -> ClassifierManifest:
+        measured = found.fields(fields["adopted"].command, fields["golden"])
+        return ClassifierManifest(**{**fields, **known, **measured})
+
+    return Proposal(
+        loaded.changed(found.model, *found.lines),
+        Samples.of_rows({INPUT: found.golden}, "given"),
+        make_manifest,
+        rows=True,
+        write=found.write,
+        call=call,
+    )
 
 
 CLASSIFICATION = AdoptTask("an image classifier, at /v1/predict", add_options, propose)
@@ -78,34 +122,43 @@ class Scored(NamedTuple):
     line: str
 
 
-def find_scores(model: Any, samples: Samples, labels: tuple[str, ...]) -> Scored:
+def find_scores(model: ModelProto, names: Sequence[str], samples: Samples, labels: Sequence[str]) -> Scored:
     """The output that scores the labels: it has as many values for an image as there are labels, or one for two.
+
+    Args:
+        model: with `images` for its input.
+        names: of its outputs, as the file calls them.
+        samples: images.
+        labels: in the graph's order.
 
     Raises:
         CannotAdopt: there is none, or its values are those of labels that do not exclude each other.
     """
     session = open_session(model, "model.onnx")
-    calls = [session.run(call) for call in samples.calls]
+    try:
+        calls = [session.run(call) for call in samples.calls]
+    except RunFailed as error:
+        raise CannotAdopt("samples", f"The graph fails with an image of the size that it states: {error}") from None
     sizes = {}
-    for value, answers in zip(outputs_of(model), zip(*calls, strict=True), strict=True):
+    for value, name, answers in zip(outputs_of(model), names, zip(*calls, strict=True), strict=True):
         each = answers[0]
         if each.dtype.kind != "f" or each.ndim < 1 or len(each) != 1:
             continue
-        sizes[value.name] = each.size
+        sizes[name] = each.size
         if each.size == len(labels) or (each.size == 1 and len(labels) == 2):
-            return _judged(value, np.concatenate(answers))
+            return Scored(value.name, *_judged(name, np.concatenate(answers)))
     stated = ", ".join(f"{name} {size}" for name, size in sizes.items()) or "none of numbers for each image"
     raise CannotAdopt(
         "labels", f"There are {len(labels)} labels, and the outputs of the graph have other sizes: {stated}."
     )
 
 
-def _judged(value: Value, answers: Array) -> Scored:
+def _judged(name: str, answers: Array) -> tuple[Array, Scores, str]:
+    """The answers of an output, what they are, and a line that says so."""
     rows = answers.reshape(len(answers), -1).astype(np.float64)
     if not np.isfinite(rows).all():
         raise CannotAdopt(
-            "scores",
-            f"The output {value.name!r} is not finite for the samples: give images of the kind with --samples.",
+            "scores", f"The output {name!r} is not finite for the samples: give images of the kind with --samples."
         )
     rounding = _ROUNDING.get(answers.dtype.name, 1e-3)
     within = bool((rows >= -rounding).all() and (rows <= 1 + rounding).all())
@@ -113,15 +166,14 @@ def _judged(value: Value, answers: Array) -> Scored:
     if within and not single and np.abs(rows.sum(1) - 1).max() > rounding:
         raise CannotAdopt(
             "scores",
-            f"The output {value.name!r} has values between 0 and 1 whose sum is not 1, as where several labels may be true "
-            "at once (a sigmoid for each); /v1/predict needs labels that exclude each other. Without --task the graph is "
-            "served as plain tensors.",
+            f"The output {name!r} has values between 0 and 1 whose sum is not 1, as where several labels may be true "
+            "at once (a sigmoid for each); /v1/predict needs labels that exclude each other. Without --task the graph "
+            "is served as plain tensors.",
         )
-    kind: Scores = "probabilities" if within else "logits"
     what = "the second label" if single else "the labels"
-    sums = "lie between 0 and 1" if single else "sum to 1"
-    because = f"since its rows {sums}" if within else "since its rows are no probabilities; a softmax is added"
-    return Scored(value.name, answers, kind, f"output {value.name}: {kind} of {what}, {because}")
+    if within:
+        return answers, "probabilities", f"output {name}: probabilities of {what}, as its values show"
+    return answers, "logits", f"output {name}: logits of {what}, as its values show; a softmax is added"
 
 
 def _samples(prepared: Preprocessing, file: Path | None) -> Samples:
@@ -141,6 +193,7 @@ def _image(prepared: Preprocessing) -> ImageInput:
         height=prepared.height,
         width=prepared.width,
         channels=prepared.channels,
+        resize=prepared.resize,
         crop=prepared.crop,
         interpolation=prepared.interpolation,
     )

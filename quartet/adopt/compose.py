@@ -109,7 +109,9 @@ def with_probabilities(model: ModelProto, output: str, answer: Array, scores: Sc
         chain.add("Flatten", axis=1)
     if answer.size == 1 and labels == 2:
         second = chain.end
-        first = chain.join("Sub", [chain.constant(np.float32([[1]])) if scores == "probabilities" else second, second])
+        first = chain.join(
+            "Sub", [chain.constant(np.ones((1, 1), np.float32)) if scores == "probabilities" else second, second]
+        )
         chain.join("Concat", [first, second], axis=1)
     if scores == "probabilities":
         # Their logarithms are logits, which calibration can scale.

@@ -12,6 +12,7 @@ from quartet.extras import needs
 
 Layout = Literal["nchw", "nhwc", "nhw"]
 Interpolation = Literal["bicubic", "bilinear"]
+Resize = Literal["image", "stretch"]
 
 _DTYPES = ("uint8", "float16", "float32", "float64")
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -32,6 +33,7 @@ class Preset:
     crop: float = 1.0
     interpolation: Interpolation = "bicubic"
     size: tuple[int, int] | None = None
+    stretch: bool = False
 
 
 PRESETS = {
@@ -49,7 +51,7 @@ class Preprocessing:
 
     Attributes:
         channels: 3, or 1 for grey.
-        crop: the share of the largest centred part of an image that is resized.
+        resize: as in `service.tasks.cards.ImageInput`, as are `crop` and `interpolation`.
         mean: of pixels from 0 to 255, one number or one for each channel as the graph orders them; so is `std`.
         layout: of the tensor; `nhw` is grey without an axis of channels.
         bgr: whether the graph takes blue first.
@@ -59,6 +61,7 @@ class Preprocessing:
     height: int
     width: int
     channels: Literal[1, 3]
+    resize: Resize
     crop: float
     interpolation: Interpolation
     mean: tuple[float, ...]
@@ -75,9 +78,10 @@ class Preprocessing:
     @property
     def lines(self) -> tuple[str, ...]:
         """What is done, for people."""
-        part = "the largest centred part" if self.crop == 1 else f"{self.crop:.4g} of the largest centred part"
+        part = "the whole image" if self.resize == "stretch" else "the largest centred part of this aspect"
+        share = "" if self.crop == 1 else f"{self.crop:.4g} of "
         size = f"{self.height} x {self.width}"
-        lines = [f"images: {part} of this aspect, resized to {size} ({self.interpolation}), by the service"]
+        lines = [f"images: {share}{part}, resized to {size} ({self.interpolation}), by the service"]
         if self.mean == (0.0,) and self.std == (1.0,):
             pixels = "from 0 to 255, as they are"
         else:
@@ -105,6 +109,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--crop", metavar="N", type=_crop,
         help="the side of the centred crop in pixels (default: the size), or its share of the short side, up to 1",
+    )  # fmt: skip
+    group.add_argument(
+        "--stretch", action="store_true",
+        help="resize the whole image, whatever its aspect, as Keras and many processors of Hugging Face do",
     )  # fmt: skip
     group.add_argument(
         "--interpolation", choices=("bicubic", "bilinear"), help="how images are resized (default: bicubic)"
@@ -150,6 +158,7 @@ def preprocessing_of(value: Value, options: argparse.Namespace) -> Preprocessing
         height=size[0],
         width=size[1],
         channels=channels,
+        resize="stretch" if options.stretch or preset.stretch else "image",
         crop=_share(preset, options, min(size)),
         interpolation=options.interpolation or preset.interpolation,
         mean=mean,
@@ -168,7 +177,8 @@ def _axes(value: Value, stated: Layout | None) -> tuple[Layout, Literal[1, 3], i
         return "nhw", 1, shape[1], shape[2]
     if len(shape) != 4:
         raise CannotAdopt("no images", f"{shown}; images have four axes: batch, height, width and channels.")
-    found: list[Layout] = [layout for layout, axis in (("nchw", 1), ("nhwc", 3)) if shape[axis] in (1, 3)]
+    layouts: tuple[tuple[Layout, int], ...] = (("nchw", 1), ("nhwc", 3))
+    found = [layout for layout, axis in layouts if shape[axis] in (1, 3)]
     if stated is None and len(found) != 1:
         raise CannotAdopt(
             "no images", f"{shown}, of which no axis or more than one has 3 or 1 channels: give --layout nchw or nhwc."
@@ -218,7 +228,8 @@ def _from_timm(model: str) -> Preset:
         raise CannotAdopt("preprocessing", f"timm has no pretrained model {model!r}: {hint}")
     interpolation: Interpolation = "bilinear" if found.interpolation == "bilinear" else "bicubic"
     _, height, width = found.input_size
-    return Preset(tuple(found.mean), tuple(found.std), found.crop_pct, interpolation, (height, width))
+    squashed = found.crop_mode == "squash" and found.crop_pct == 1
+    return Preset(tuple(found.mean), tuple(found.std), found.crop_pct, interpolation, (height, width), squashed)
 
 
 def _side(value: Value, axis: str, stated: int | str, wanted: int | None, usual: int | None) -> int:
@@ -248,6 +259,10 @@ def _statistics(preset: Preset, options: argparse.Namespace) -> tuple[tuple[floa
 def _share(preset: Preset, options: argparse.Namespace, side: int) -> float:
     """The share of an image's largest centred part that is used."""
     crop: float | None = options.crop
+    if options.stretch and (crop or options.resize_short):
+        raise CannotAdopt("preprocessing", "--stretch uses the whole image: leave out --crop and --resize-short.")
+    if options.stretch or preset.stretch:
+        return 1.0
     if crop is not None and crop <= 1:
         if options.resize_short:
             raise CannotAdopt("preprocessing", "--crop is a share already: leave out --resize-short, or give pixels.")

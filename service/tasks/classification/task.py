@@ -1,6 +1,5 @@
 """The task `classification`: predict."""
 
-import math
 from functools import partial
 from typing import Any
 
@@ -8,10 +7,9 @@ from pydantic import Field
 
 from service.tasks.base import AnswerBase, Images, Operation, Results, Task, model_option
 from service.tasks.call import Call, Upload
-from service.tasks.cards import ImageInput
 from service.tasks.classification.agreement import AGREEMENT
 from service.tasks.classification.manifest import ClassifierManifest
-from service.tasks.images import EncodedImage, UInt8Array, fit
+from service.tasks.images import EncodedImage, UInt8Array, read_pixels
 from service.tasks.labels import Labelled, LabelOptions, label_bounds, labelling
 from service.tasks.pauses import map_with_pauses
 from service.tasks.samples import CAT, image_samples
@@ -38,14 +36,6 @@ class PredictAnswer(AnswerBase):
 def prepare(image: EncodedImage, manifest: ClassifierManifest) -> tuple[UInt8Array, None]:
     """The pixels that the model takes, shape (height, width, channels), as in training."""
     return read_pixels(image, manifest.image), None
-
-
-def read_pixels(image: EncodedImage, wanted: ImageInput) -> UInt8Array:
-    """The pixels of an image, prepared as `wanted` says, shape (height, width, channels)."""
-    height, width = wanted.height, wanted.width
-    # Twice the size leaves the antialiased resize enough to work with.
-    least = (math.ceil(2 * side / wanted.crop) for side in (height, width))
-    return fit(image.decode(wanted.channels, *least), height, width, wanted.crop, wanted.interpolation)
 
 
 async def predict(call: Call[ClassifierManifest, PredictOptions]) -> Results:
