@@ -50,8 +50,8 @@ def by_ultralytics(model: YOLO, confidence: float) -> Find:
         (result,) = model.predict(picture, conf=confidence, rect=False, verbose=False)
         boxes = result.boxes
         return [
-            Box(*map(float, corners), float(score), int(label))
-            for corners, score, label in zip(boxes.xyxy, boxes.conf, boxes.cls, strict=True)
+            Box(*corners, score, int(label))
+            for corners, score, label in zip(boxes.xyxy.tolist(), boxes.conf.tolist(), boxes.cls.tolist(), strict=True)
         ]
 
     return find
@@ -68,7 +68,7 @@ def by_service(url: str, name: str, confidence: float) -> Find:
         )
         with urllib.request.urlopen(request) as response:
             found = json.load(response)["results"][0]["boxes"]
-        return [Box(*(box[side] for side in Box._fields[:5]), box["index"]) for box in found]
+        return [Box(label=box["index"], **{side: box[side] for side in Box._fields[:5]}) for box in found]
 
     return find
 

@@ -38,6 +38,8 @@ EXTRAS = {
     "benchmarks/on_ray.py": "ray",
     "tests/deploy/test_ray.py": "ray",
 }
+# The environment of Ultralytics runs it.
+ELSEWHERE = {"benchmarks/yolo.py": {"ultralytics"}}
 # The client takes and returns their objects in programs that have them.
 OPTIONAL = {"quartet": {"numpy", "pandas", "pillow"}}
 DISTRIBUTIONS = packages_distributions()
@@ -79,7 +81,7 @@ def undeclared(folder: str) -> Iterator[str]:
     for path in sorted((ROOT / folder).rglob("*.py")):
         name = str(path.relative_to(ROOT))
         further = set().union(*(declared(extra) for prefix, extra in EXTRAS.items() if name.startswith(prefix)))
-        allowed = declared(FOLDERS[folder]) | further | OPTIONAL.get(folder, set())
+        allowed = declared(FOLDERS[folder]) | further | OPTIONAL.get(folder, set()) | ELSEWHERE.get(name, set())
         if name.startswith("benchmarks/peers/") and name.endswith("_app.py"):
             allowed |= in_peers_environments()
         for package in imported(path):

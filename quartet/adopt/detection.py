@@ -94,8 +94,7 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
     lists = _lists(options.confidence, found)
 
     def compose_detector(network: ModelProto) -> ModelProto:
-        prepared = Preprocessing(*size, 3, 1.0, "bilinear", (0.0,), (255.0,), "nchw", False, value.dtype)
-        with_images = with_pixels(compose.add_prefix(network, _PREFIX), prepared)
+        with_images = with_pixels(compose.add_prefix(network, _PREFIX), _preparation(size, value.dtype))
         return with_selection(with_images, _PREFIX + found.output, found.layout, found.answers.shape, size, selection)
 
     model, batch = _with_open_batch(network, compose_detector, samples, lists)
@@ -145,6 +144,23 @@ class Found(NamedTuple):
     output: str
     layout: Layout
     answers: Array
+
+
+def _preparation(size: Size, dtype: str) -> Preprocessing:
+    """Planes of red, green and blue between 0 and 1. The service scales the images."""
+    return Preprocessing(
+        height=size[0],
+        width=size[1],
+        channels=3,
+        resize="image",
+        crop=1.0,
+        interpolation="bilinear",
+        mean=(0.0,),
+        std=(255.0,),
+        layout="nchw",
+        bgr=False,
+        dtype=dtype,
+    )
 
 
 def _check_export(loaded: Loaded) -> None:

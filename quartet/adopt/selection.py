@@ -18,7 +18,11 @@ MOST = 300
 # Boxes with a lower score are dropped, as in Ultralytics' validation.
 FLOOR = 0.001
 
-_ELEMENTS = {TensorProto.FLOAT: "float", TensorProto.FLOAT16: "float16", TensorProto.DOUBLE: "double"}
+_ELEMENTS: Mapping[int, str] = {
+    TensorProto.FLOAT: "float",
+    TensorProto.FLOAT16: "float16",
+    TensorProto.DOUBLE: "double",
+}
 # The images say how many they are: where the network is fixed at one, ONNX Runtime would fix the outputs as well.
 _FROM_IMAGES = """
     images_shape = Shape (images)

@@ -44,7 +44,7 @@ class Layout(NamedTuple):
 
     def boxes(self, output: npt.NDArray[np.floating]) -> int:
         """How many boxes an output lists for an image."""
-        return output.shape[2 if self.columns_first else 1]
+        return int(output.shape[2 if self.columns_first else 1])
 
     def best_score(self, output: npt.NDArray[np.floating]) -> float:
         """The highest score of a label in an output."""

@@ -113,6 +113,8 @@ def test_a_large_jpeg_is_decoded_whole_without_antialiasing():
     # Alternating columns, of which a decoder at half the size makes grey.
     pixels = np.zeros((64, 512, 3), np.uint8)
     pixels[:, ::2] = 255
-    frame, _ = letterbox(EncodedImage.open(encode(pixels, "JPEG", quality=100, subsampling=0)), 21, 171, antialias=False)
+    frame, _ = letterbox(
+        EncodedImage.open(encode(pixels, "JPEG", quality=100, subsampling=0)), 21, 171, antialias=False
+    )
     smooth, _ = letterbox(EncodedImage.open(encode(pixels, "JPEG", quality=100, subsampling=0)), 21, 171)
     assert frame[10].std() > 2 * smooth[10].std()
