@@ -3,23 +3,20 @@
 import argparse
 import ast
 import base64
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from onnx import ModelProto, compose, numpy_helper
 
 from quartet.adopt.base import AdoptTask, Proposal
-from quartet.adopt.batching import decide
 from quartet.adopt.card import CARD, render
 from quartet.adopt.compose import INPUT, with_pixels
 from quartet.adopt.graph import Array, CannotAdopt, Loaded, RunFailed, Value, inputs_of, open_session, outputs_of
 from quartet.adopt.labels import labels_of
 from quartet.adopt.preprocessing import Preprocessing
-from quartet.adopt.reshapes import free_reshapes
-from quartet.adopt.samples import Samples, read
+from quartet.adopt.samples import Kind, Samples, read
 from quartet.adopt.selection import FLOOR, MINIMUM_OPSET, MOST, Selection, with_selection
 from quartet.adopt.yolo import Ambiguous, Head, Layout, layout_of
 from service.errors import QuartetError
@@ -86,18 +83,14 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
     value = _image_input(loaded.model)
     size = _frame(value, options.size, metadata)
     network = _sized(loaded.model, size)
-    frames, kind = _pictures(options.samples, size)
-    samples = Samples.of_rows({INPUT: frames}, kind)
-    found = _find_boxes(network, value, frames, size, len(labels), options)
+    samples = _samples(*_pictures(options.samples, size), value)
+    found = _find_boxes(network, value, samples, size, len(labels), options)
     iou = _IOU[found.layout.head] if options.iou is None else options.iou
     selection = Selection(iou, class_agnostic=bool(_arguments(metadata).get("agnostic_nms")))
-    lists = _lists(options.confidence, found)
-
-    def compose_detector(network: ModelProto) -> ModelProto:
-        with_images = with_pixels(compose.add_prefix(network, _PREFIX), _preparation(size, value.dtype))
-        return with_selection(with_images, _PREFIX + found.output, found.layout, found.answers.shape, size, selection)
-
-    model, batch = _with_open_batch(network, compose_detector, samples, lists)
+    with_images = with_pixels(compose.add_prefix(network, _PREFIX), _preparation(size, value.dtype))
+    model = with_selection(with_images, _PREFIX + found.output, found.layout, found.answers.shape, size, selection)
+    # What the export fixes, the comparison of answers opens.
+    model.graph.input[0].type.tensor_type.shape.dim[0].CopyFrom(network.graph.input[0].type.tensor_type.shape.dim[0])
     suppression = Suppression(
         iou=_own_iou(network) if iou is None else iou,
         floor=FLOOR,
@@ -118,11 +111,11 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
         (folder / CARD).write_text(render(manifest, [section]))
 
     return Proposal(
-        loaded.changed(model, *_lines(size, found, selection, origin), *batch),
+        loaded.changed(model, *_lines(size, found, selection, origin)),
         samples,
         lambda common: DetectorManifest(**{**common, **more}),
         rows=True,
-        lists=lists,
+        lists=_lists(options.confidence, found),
         write=write,
         call="curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' "
         f"'localhost:8000/v1/detect?model={options.name}'",
@@ -178,11 +171,11 @@ def _check_export(loaded: Loaded) -> None:
 
 
 def _find_boxes(
-    network: ModelProto, value: Value, frames: Array, size: Size, labels: int, options: argparse.Namespace
+    network: ModelProto, value: Value, samples: Samples, size: Size, labels: int, options: argparse.Namespace
 ) -> Found:
     """The output that lists boxes, by its shape and its values."""
     named = {
-        each.name: answers for each, answers in zip(outputs_of(network), _answers(network, value, frames), strict=True)
+        each.name: answers for each, answers in zip(outputs_of(network), _answers(network, value, samples), strict=True)
     }
     if options.output is not None:
         if options.output not in named:
@@ -212,16 +205,14 @@ def _find_boxes(
     return fitting[0]
 
 
-def _answers(network: ModelProto, value: Value, frames: Array) -> list[Array]:
-    """The network's outputs for all frames; the first axis of each is the image, if it has one."""
-    batch = value.shape[0] if value.shape and isinstance(value.shape[0], int) else 1
+def _answers(network: ModelProto, value: Value, samples: Samples) -> list[Array]:
+    """The network's outputs for all samples; the first axis of lists of boxes is the image."""
     session = open_session(network, "model.onnx")
-    planes = (frames.transpose(0, 3, 1, 2) / np.float32(255)).astype(value.dtype)
     calls = []
-    for start in range(0, len(planes), batch):
-        rows = np.arange(start, start + batch) % len(planes)
+    for call in samples.calls:
+        planes = (call[INPUT].transpose(0, 3, 1, 2) / np.float32(255)).astype(value.dtype)
         try:
-            calls.append(session.run({value.name: planes[rows]}))
+            calls.append(session.run({value.name: planes}))
         except RunFailed as error:
             raise CannotAdopt(
                 "size",
@@ -229,7 +220,11 @@ def _answers(network: ModelProto, value: Value, frames: Array) -> list[Array]:
                 f"trained with, a multiple of 32. ONNX Runtime says: {error}",
             ) from None
     outputs = zip(*calls, strict=True)
-    return [np.concatenate(arrays)[: len(frames)] if arrays[0].ndim else arrays[0] for arrays in outputs]
+    # Other outputs may have any shape.
+    return [
+        np.concatenate(arrays) if len({each.shape[1:] for each in arrays if each.ndim}) == 1 else arrays[0]
+        for arrays in outputs
+    ]
 
 
 def _image_input(model: ModelProto) -> Value:
@@ -280,7 +275,15 @@ def _sized(model: ModelProto, size: Size) -> ModelProto:
     return copy
 
 
-def _pictures(path: Path | None, size: Size) -> tuple[Array, Literal["given", "examples"]]:
+def _samples(frames: Array, kind: Kind, value: Value) -> Samples:
+    """Calls of as many frames as the input takes; the first ones again where the last call lacks some."""
+    batch = value.shape[0] if value.shape and isinstance(value.shape[0], int) else 1
+    starts = range(0, len(frames), batch)
+    calls = ({INPUT: frames[np.arange(start, start + batch) % len(frames)]} for start in starts)
+    return Samples(tuple(calls), kind)
+
+
+def _pictures(path: Path | None, size: Size) -> tuple[Array, Kind]:
     """Frames to try the network with, uint8 of shape (images, height, width, 3)."""
     if path is not None and not path.is_dir():
         samples = read(path, [Value(INPUT, "uint8", (1, *size, 3))])
@@ -304,22 +307,6 @@ def _pictures(path: Path | None, size: Size) -> tuple[Array, Literal["given", "e
 
 def _framed(data: bytes, size: Size) -> Array:
     return letterbox(EncodedImage.open(data), *size, antialias=False)[0]
-
-
-def _with_open_batch(
-    network: ModelProto, compose_detector: Callable[[ModelProto], ModelProto], samples: Samples, lists: ListCard
-) -> tuple[ModelProto, tuple[str, ...]]:
-    """The composed detector, for any batch where that can be, and a line about it."""
-    batch = (inputs_of(network)[0].shape or ("",))[0]
-    if isinstance(batch, str):
-        return compose_detector(network), ()
-    freed = compose_detector(free_reshapes(network))
-    with contextlib.suppress(CannotAdopt):  # not even one image
-        if decide(freed, samples, 2, rows=True, lists=lists).most > 1:
-            return freed, (f"batch: the export fixes it at {batch}, also inside of the network; it is open now",)
-    if batch > 1:
-        raise CannotAdopt("fixed batch", f"The export takes exactly {batch} images: export with batch=1.")
-    return compose_detector(network), ()
 
 
 def _arguments(metadata: Mapping[str, str]) -> Mapping[str, Any]:

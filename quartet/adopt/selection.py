@@ -23,12 +23,6 @@ _ELEMENTS: Mapping[int, str] = {
     TensorProto.FLOAT16: "float16",
     TensorProto.DOUBLE: "double",
 }
-# The images say how many they are: where the network is fixed at one, ONNX Runtime would fix the outputs as well.
-_FROM_IMAGES = """
-    images_shape = Shape (images)
-    count = Slice (images_shape, at_0, at_1, axis_0)
-    values = Cast <to = 1> (raw)
-    output = Slice (values, at_0, count, axis_0)"""
 _BEST_LABEL = """
     label = ArgMax <axis = 2, keepdims = 1> (of_labels)
     score = GatherElements <axis = 2> (of_labels, label)"""
@@ -105,8 +99,7 @@ def with_selection(
     As in Ultralytics' prediction a box has its best label alone, and overlapping boxes of a label are suppressed.
 
     Args:
-        model: with the images as its only input; its inner names neither begin with `select/` nor are those of the
-            outputs.
+        model: whose inner names neither begin with `select/` nor are those of the outputs.
         output: the one that holds the boxes.
         layout: of that output.
         shape: of that output; the first axis is the batch.
@@ -121,10 +114,8 @@ def with_selection(
         rename_inputs=False,
         rename_outputs=False,
     )
-    (images,) = copy.graph.input
-    actual = {"raw": output, "images": images.name}
     for node in graph.node:
-        node.input[:] = [actual.get(name, name) for name in node.input]
+        node.input[:] = [output if name == "raw" else name for name in node.input]
     copy.graph.node.extend(graph.node)
     copy.graph.initializer.extend(graph.initializer)
     del copy.graph.output[:]
@@ -138,7 +129,7 @@ def _text(layout: Layout, shape: tuple[int, ...], element: int, size: tuple[int,
     most, side = min(MOST, count), max(size)
     lines = "\n".join(
         [
-            _FROM_IMAGES,
+            "output = Cast <to = 1> (raw)",
             "rows = Transpose <perm = [0, 2, 1]> (output)" if layout.columns_first else "rows = Identity (output)",
             _READ[layout.head],
             "ranked = Transpose <perm = [0, 2, 1]> (score)",
@@ -168,7 +159,7 @@ def _text(layout: Layout, shape: tuple[int, ...], element: int, size: tuple[int,
     used = set(re.findall(r"\w+", lines))
     stated = ", ".join(f"{name} = {{{value}}}" for name, value in constants.items() if name.split()[1] in used)
     return f"""
-        select ({_ELEMENTS[element]}[network, {shape[1]}, {shape[2]}] raw, float[batch] images)
+        select ({_ELEMENTS[element]}[batch, {shape[1]}, {shape[2]}] raw)
         => (float[batch, {most}, 4] boxes, float[batch, {most}] scores, int64[batch, {most}] classes)
         <{stated}> {{
             {lines}

@@ -107,7 +107,7 @@ def test_the_manifest_states_what_was_done(models: Path):
     assert manifest["suppression"]["iou"] == 0.4
     changes = manifest["adopted"]["changes"]
     assert any(line.startswith("output output0: yolov8 [batch, 4 + labels, boxes]") for line in changes)
-    assert any(line.startswith("batch: the export fixes it at 1") for line in changes)
+    assert "the file fixes the first axis at 1, which is open now" in manifest["adopted"]["batching"]
     assert manifest["adopted"]["samples"] == "given"
 
 
