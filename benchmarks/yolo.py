@@ -50,7 +50,7 @@ def by_ultralytics(model: YOLO, confidence: float) -> Find:
         (result,) = model.predict(picture, conf=confidence, rect=False, verbose=False)
         boxes = result.boxes
         return [
-            Box(*corners, score, int(label))
+            Box._make([*corners, score, int(label)])
             for corners, score, label in zip(boxes.xyxy.tolist(), boxes.conf.tolist(), boxes.cls.tolist(), strict=True)
         ]
 
