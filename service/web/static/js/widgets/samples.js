@@ -14,13 +14,9 @@ const MOST = 10;
 export function sampleRow(samples, onpick) {
   const row = h("ul", { class: "samples", "aria-label": t("samples.title") });
   for (const sample of samples.items.slice(0, MOST)) row.append(h("li", {}, button(sample, samples.data, onpick)));
-  const note = h(
-    "p",
-    { class: "quiet small" },
-    t("samples.from", { data: samples.data }),
-    " ",
-    licenceOf(samples.data),
-  );
+  const note =
+    samples.data &&
+    h("p", { class: "quiet small" }, t("samples.from", { data: samples.data }), " ", licenceOf(samples.data));
   return samples.items.length ? h("div", { class: "stack" }, row, note) : h("p", { class: "quiet" }, t("samples.none"));
 }
 
