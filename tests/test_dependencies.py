@@ -27,6 +27,7 @@ FOLDERS = {
 # Modules and folders that need a further extra.
 EXTRAS = {
     "service/api/grpc/": "grpc",
+    "service/observe/tracing.py": "traces",
     "quartet/adopt/": "adopt",
     "quartet/adopt/evaluation.py": "evaluate",
     "quartet/adopt/preprocessing.py": "training",  # timm
