@@ -118,6 +118,18 @@ async def test_what_the_graph_cannot_take_is_an_error_of_the_request(tmp_path):
         assert answer.status_code == 400
 
 
+async def test_the_document_of_the_api_states_what_each_column_takes(tmp_path):
+    assert adopt(tmp_path, STRICT) == 0
+    async with serving(tmp_path) as client:
+        document = (await client.get("/openapi.json")).json()
+        content = document["paths"]["/v1/predict-tabular"]["post"]["requestBody"]["content"]["application/json"]
+        request = document["components"]["schemas"]["PredictTabularRequest"]
+        row = request["properties"]["rows"]["items"]["properties"]
+        assert row["deck"] == {"enum": ["3", "5", "8", 3, 5, 8]}
+        assert row["age"] == {"type": ["integer"], "minimum": -(2**24), "maximum": 2**24}
+        assert await ask(client, content["example"]["rows"])
+
+
 async def test_a_regression_over_a_matrix_answers_with_a_number(tmp_path):
     assert adopt(tmp_path, TREE, "--columns", "age,dose", "--target", "effect") == 0
     async with serving(tmp_path) as client:
@@ -159,6 +171,7 @@ def test_an_adopted_table_has_no_figures(tmp_path):
         (TREE, ("--columns", "a"), "takes 2 columns: give as many distinct names"),
         (TREE, ("--columns", "a,a"), "takes 2 columns: give as many distinct names"),
         (WORDS, (), "The column 'review' is free text"),
+        (SURVIVAL, ("--range", "age=0:9"), "--range is of plain tensors"),
         (SURVIVAL.replace('"LOGISTIC"', '"NONE"'), (), "holds scores, not probabilities"),
         (
             SURVIVAL.replace('strings = ["female", "male"]', 'strings = ["nan", "nan"]'),
