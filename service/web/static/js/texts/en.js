@@ -232,6 +232,7 @@ export default {
   "numbers.odds": "How much each value moves the log-odds of the answer, compared with leaving it out: 0.69 doubles the odds.",
   "numbers.value": "How much each value moves the answer, compared with leaving it out.",
   "numbers.mean": "A missing number counts as the mean of the training rows.",
+  "numbers.typical": "A value that the model needs is compared with a typical one instead.",
   "numbers.needed": "The model needs every value, so none can be left out to see what it moves.",
   "rows.title": "Paste rows, or choose a CSV file",
   "rows.label": "Rows, with or without a header",
