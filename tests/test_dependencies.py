@@ -28,6 +28,7 @@ FOLDERS = {
 EXTRAS = {
     "service/api/grpc/": "grpc",
     "quartet/adopt/": "adopt",
+    "service/observe/tracing.py": "traces",
     "quartet/completion.py": "server",
     "quartet/offline/": "server",
     "quartet/offline/scoring/parquet.py": "score",
