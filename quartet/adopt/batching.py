@@ -12,7 +12,7 @@ import numpy as np
 from onnx import ModelProto
 
 from quartet.adopt.graph import Array, CannotAdopt, RunFailed, Value, inputs_of, open_session, outputs_of
-from quartet.adopt.reshapes import free_reshapes
+from quartet.adopt.reshapes import free_reshapes, open_outputs
 from quartet.adopt.samples import Call, Samples
 from service.inference.cards import GoldenCard, ListCard
 from service.inference.golden import compare
@@ -159,11 +159,13 @@ def _checked_alone(model: ModelProto, samples: Samples) -> ModelProto:
     """The graph with an open first axis, after it has run a single row."""
     for freed in (_free(model), _free(free_reshapes(model))):
         try:
-            open_session(freed, "model.onnx").run(samples.rows(1, 1))
+            session = open_session(freed, "model.onnx")
+            session.run(samples.rows(1, 1))
         except (CannotAdopt, RunFailed) as error:
             failure: Exception = error
         else:
-            return freed
+            fixed = [name for name, _, shape in session.outputs if shape and isinstance(shape[0], int)]
+            return open_outputs(freed, fixed) if fixed else freed
     raise CannotAdopt("invalid graph", f"The graph cannot run a single item: {failure}")
 
 

@@ -24,6 +24,8 @@ Array = npt.NDArray[Any]
 _MOST_BYTES = 2**31 - 1
 # The first IR version in which inputs need not list weights.
 _IR_WITHOUT = 4
+# Built into the C library.
+_LOCALE = "C.UTF-8"
 # Exporters write these where they know no name.
 _NO_NAME = re.compile(r"\W*|None|-1")
 _DTYPES = {
@@ -148,8 +150,8 @@ def load(path: Path) -> Loaded:
     """Reads an ONNX file, changes what has to be changed to serve it, and tries it in a session on the CPU.
 
     Changes: initializers that are listed as inputs are taken off the inputs, a ZipMap is removed (the output of its
-    name becomes the tensor of probabilities), an IR version that ONNX Runtime does not read yet is lowered. Open axes
-    of inputs get names where they have none.
+    name becomes the tensor of probabilities), a StringNormalizer without a locale gets one, an IR version that ONNX
+    Runtime does not read yet is lowered. Open axes of inputs get names where they have none.
 
     Raises:
         CannotAdopt: it is no ONNX file, is too large, keeps weights in other files, uses an operator, an opset or a
@@ -164,7 +166,7 @@ def load(path: Path) -> Loaded:
     classes, removed = _remove_zip_maps(model)
     _check_values(model.graph)
     _name_axes(model.graph)
-    changes += [*removed, *_lower_ir(model, source.file)]
+    changes += [*removed, *_set_locales(model), *_lower_ir(model, source.file)]
     return Loaded(model, source, tuple(changes), classes)
 
 
@@ -370,6 +372,18 @@ def _remove_zip_maps(model: ModelProto) -> tuple[dict[str, tuple[str, ...]], lis
         classes[name] = tuple(labels)
         changes.append(f"output {name}: a tensor of {len(labels)} probabilities instead of a sequence of maps (ZipMap)")
     return classes, changes
+
+
+def _set_locales(model: ModelProto) -> list[str]:
+    """Names the locale of a StringNormalizer that states none: ONNX Runtime's default is missing on many machines."""
+    unset = [
+        node
+        for node in nodes(model.graph)
+        if node.op_type == "StringNormalizer" and not any(each.name == "locale" for each in node.attribute)
+    ]
+    for node in unset:
+        node.attribute.append(helper.make_attribute("locale", _LOCALE))
+    return [f"StringNormalizer: the locale {_LOCALE}, since the default is missing on many machines"] if unset else []
 
 
 def _check_values(graph: GraphProto) -> None:

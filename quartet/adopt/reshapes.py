@@ -1,6 +1,10 @@
 """Frees the first axis inside a graph that was exported for a fixed batch."""
 
+from collections.abc import Sequence
+
 from onnx import ModelProto, TensorProto, helper, shape_inference
+
+from quartet.adopt.graph import nodes
 
 _PREFIX = "adopted_target_"
 
@@ -31,6 +35,30 @@ def free_reshapes(model: ModelProto) -> ModelProto:
         node.input[1] = name
     # Shapes between the nodes were inferred with the fixed size.
     del copy.graph.value_info[:]
+    return copy
+
+
+def open_outputs(model: ModelProto, names: Sequence[str]) -> ModelProto:
+    """A copy in which ONNX Runtime cannot work out the size of the first axis of some outputs.
+
+    It would state that size, where a graph fixes it inside, in spite of an open axis of the declaration. Here the first
+    axis is cut to the number of rows of the first input, which changes nothing.
+    """
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    zero, one, rows = (f"{_PREFIX}{word}" for word in ("zero", "one", "rows"))
+    graph.initializer.extend(
+        helper.make_tensor(name, TensorProto.INT64, [1], [value]) for name, value in ((zero, 0), (one, 1))
+    )
+    renamed = {name: f"{_PREFIX}{index}_whole" for index, name in enumerate(names)}
+    for node in nodes(graph):
+        for values in (node.input, node.output):
+            for index, name in enumerate(values):
+                values[index] = renamed.get(name, name)
+    graph.node.append(helper.make_node("Shape", [graph.input[0].name], [f"{rows}_shape"]))
+    graph.node.append(helper.make_node("Slice", [f"{rows}_shape", zero, one, zero], [rows]))
+    graph.node.extend(helper.make_node("Slice", [whole, zero, rows, zero], [name]) for name, whole in renamed.items())
     return copy
 
 
