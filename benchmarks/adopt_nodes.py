@@ -109,7 +109,7 @@ def try_case(case: Case, models: Path) -> Outcome:
         (case.expected, "ONNX Runtime is inexact"),
     ):
         for index, (want, found) in enumerate(zip(wanted, got, strict=True)):
-            if problem := _differ(_as_fed(want), found, case.rtol, case.atol):
+            if problem := _differ(as_fed(want), found, case.rtol, case.atol):
                 return Outcome(case.name, result, f"output {index}: {problem}")
     return Outcome(case.name, "adopted in batches" if manifest.batched else "adopted")
 
@@ -135,7 +135,7 @@ def answer(folder: Path, inputs: Sequence[Any]) -> tuple[Any, list[Array]]:
     opened = Loader(BUILT_IN.kinds, "cpu", 1, 64).open(folder, "reference")
     manifest = opened.manifest
     run = runner(opened.session, manifest)
-    arrays = [_as_fed(each) for each in inputs]
+    arrays = [as_fed(each) for each in inputs]
     if not manifest.batched:
         (rows,) = run([arrays[0] if len(arrays) == 1 else tuple(arrays)])
         return manifest, list(rows)
@@ -150,16 +150,17 @@ def in_runtime(model: onnx.ModelProto, inputs: Sequence[Any]) -> list[Array]:
     copy.ir_version = min(copy.ir_version, _IR)
     session = ort.InferenceSession(copy.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
-    answers: list[Array] = session.run(None, dict(zip(names, map(_as_fed, inputs), strict=True)))
+    answers: list[Array] = session.run(None, dict(zip(names, map(as_fed, inputs), strict=True)))
     return answers
 
 
 def _storable(value: Any) -> Array:
-    array = _as_fed(value)
+    array = as_fed(value)
     return array.astype(np.str_) if array.dtype.kind == "O" else array
 
 
-def _as_fed(value: Any) -> Array:
+def as_fed(value: Any) -> Array:
+    """The array of a test input or output, as a session takes it."""
     array = numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
     return array.astype(np.object_) if array.dtype.kind in "UO" else array
 

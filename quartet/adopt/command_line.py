@@ -19,11 +19,18 @@ with needs("adopt"):
     from quartet.adopt.classification import CLASSIFICATION
     from quartet.adopt.graph import CannotAdopt, Loaded, Value, inputs_of, load, outputs_of
     from quartet.adopt.plain import PLAIN
+    from quartet.adopt.tabular.task import TABULAR
+    from quartet.adopt.text.task import TEXT
     from quartet.adopt.version import Published, check_name, publish
     from service.inference.cards import NAME_PATTERN
 
 # A task registers its options here.
-TASKS: Mapping[str, AdoptTask] = {"tensors": PLAIN, "classification": CLASSIFICATION}
+TASKS: Mapping[str, AdoptTask] = {
+    "tensors": PLAIN,
+    "classification": CLASSIFICATION,
+    "tabular": TABULAR,
+    "text": TEXT,
+}
 _DEFAULT = "tensors"
 _RANGE = re.compile(r"(?P<name>.+)=(?P<low>[^:=]+):(?P<high>[^:=]+)")
 

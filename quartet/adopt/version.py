@@ -57,7 +57,8 @@ def publish(proposal: Proposal, models: Path, name: str, *, most: int, command: 
     model.CopyFrom(proposal.loaded.model)
     loaded = proposal.loaded.changed(model, *guard_divisions(model))
     check_deterministic(loaded.model, proposal.samples)
-    batching = decide(loaded.model, proposal.samples, most, rows=proposal.rows, lists=proposal.lists)
+    trials = proposal.trials or proposal.samples
+    batching = decide(loaded.model, trials, most, rows=proposal.rows, lists=proposal.lists)
     settled, changes = settle_outputs(batching, proposal.samples)
     golden, golden_card = make_golden(settled, proposal.samples, batching, proposal.lists)
     source = loaded.source

@@ -381,3 +381,8 @@ class ManifestBase(Card):
     def bounds(self) -> Mapping[str, tuple[Any, Any]]:
         """By input, the least and the greatest values that the graph can look up: numbers, or an array per feature."""
         return {}
+
+    @property
+    def required(self) -> Mapping[str, Any]:
+        """By input, an array that says for each feature whether NaN, a missing value, is refused."""
+        return {}
