@@ -12,9 +12,9 @@ from onnx import ModelProto
 from quartet.adopt import preprocessing
 from quartet.adopt.base import AdoptTask, Proposal
 from quartet.adopt.batching import decide
-from quartet.adopt.compose import INPUT, Scores, with_pixels, with_probabilities
 from quartet.adopt.graph import Array, CannotAdopt, Loaded, RunFailed, Value, inputs_of, open_session, outputs_of
 from quartet.adopt.labels import labels_of
+from quartet.adopt.pixels import Scores, input_of, with_pixels, with_probabilities
 from quartet.adopt.preprocessing import Preprocessing, preprocessing_of
 from quartet.adopt.samples import CALLS, Samples, read
 from quartet.extras import needs
@@ -58,9 +58,9 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
         raise CannotAdopt("no images", f"The graph has {len(values)} inputs ({names}); an image classifier has one.")
     labels, origin = labels_of(options.labels, loaded.source.metadata)
     prepared = preprocessing_of(values[0], options)
-    samples = _samples(prepared, options.samples)
     with_images = with_pixels(loaded.model, prepared)
-    found = find_scores(with_images, [value.name for value in outputs_of(loaded.model)], samples, labels)
+    samples = _samples(input_of(with_images), prepared, options.samples)
+    found = find_scores(with_images, samples, labels)
     model = with_probabilities(with_images, found.output, found.answers[:1], found.kind, len(labels))
     changed = loaded.changed(model, *prepared.lines, f"labels: {len(labels)}, from {origin}", found.line)
     description = f"{loaded.source.file}, trained elsewhere, {len(labels)} labels"
@@ -95,7 +95,7 @@ def _evaluated(
 
     return Proposal(
         loaded.changed(found.model, *found.lines),
-        Samples.of_rows({INPUT: found.golden}, "given"),
+        Samples.of_rows({input_of(found.model): found.golden}, "given"),
         make_manifest,
         rows=True,
         write=found.write,
@@ -122,12 +122,11 @@ class Scored(NamedTuple):
     line: str
 
 
-def find_scores(model: ModelProto, names: Sequence[str], samples: Samples, labels: Sequence[str]) -> Scored:
+def find_scores(model: ModelProto, samples: Samples, labels: Sequence[str]) -> Scored:
     """The output that scores the labels: it has as many values for an image as there are labels, or one for two.
 
     Args:
-        model: with `images` for its input.
-        names: of its outputs, as the file calls them.
+        model: of `with_pixels`.
         samples: images.
         labels: in the graph's order.
 
@@ -140,13 +139,13 @@ def find_scores(model: ModelProto, names: Sequence[str], samples: Samples, label
     except RunFailed as error:
         raise CannotAdopt("samples", f"The graph fails with an image of the size that it states: {error}") from None
     sizes = {}
-    for value, name, answers in zip(outputs_of(model), names, zip(*calls, strict=True), strict=True):
+    for value, answers in zip(outputs_of(model), zip(*calls, strict=True), strict=True):
         each = answers[0]
         if each.dtype.kind != "f" or each.ndim < 1 or len(each) != 1:
             continue
-        sizes[name] = each.size
+        sizes[value.name] = each.size
         if each.size == len(labels) or (each.size == 1 and len(labels) == 2):
-            return Scored(value.name, *_judged(name, np.concatenate(answers)))
+            return Scored(value.name, *_judged(value.name, np.concatenate(answers)))
     stated = ", ".join(f"{name} {size}" for name, size in sizes.items()) or "none of numbers for each image"
     raise CannotAdopt(
         "labels", f"There are {len(labels)} labels, and the outputs of the graph have other sizes: {stated}."
@@ -176,16 +175,16 @@ def _judged(name: str, answers: Array) -> tuple[Array, Scores, str]:
     return answers, "logits", f"output {name}: logits of {what}, as its values show; a softmax is added"
 
 
-def _samples(prepared: Preprocessing, file: Path | None) -> Samples:
+def _samples(name: str, prepared: Preprocessing, file: Path | None) -> Samples:
     """Images: given as uint8 of shape (n, height, width, channels), or noise and smooth colours."""
     if file is not None:
-        return read(file, [Value(INPUT, "uint8", (1, *prepared.shape))])
+        return read(file, [Value(name, "uint8", (1, *prepared.shape))])
     random = np.random.default_rng(0)
     height, width, channels = prepared.shape
     noise = random.integers(0, 256, (CALLS // 2, *prepared.shape), dtype=np.uint8)
     coarse = random.integers(0, 256, (CALLS // 2, 4, 4, channels), dtype=np.uint8)
     rows, columns = np.arange(height) * 4 // height, np.arange(width) * 4 // width
-    return Samples.of_rows({INPUT: np.concatenate([noise, coarse[:, rows][:, :, columns]])}, "random")
+    return Samples.of_rows({name: np.concatenate([noise, coarse[:, rows][:, :, columns]])}, "random")
 
 
 def _image(prepared: Preprocessing) -> ImageInput:

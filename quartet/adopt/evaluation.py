@@ -18,9 +18,9 @@ import onnx
 from onnx import ModelProto
 from rich.console import Console
 
-from quartet.adopt.compose import INPUT
 from quartet.adopt.graph import Array, CannotAdopt
 from quartet.adopt.opsets import opset_of, upgrade
+from quartet.adopt.pixels import input_of
 from service.inference.cards import DataCard, GoldenCard, ManifestBase, Step, Use
 from service.inference.device import available_cpus
 from service.inference.manifest import MODEL
@@ -134,7 +134,7 @@ def evaluate_on(
 
     Args:
         source: the images: folders named after labels, or what a training reads.
-        model: from uint8 `images` to a softmax, `probabilities`.
+        model: from uint8 pixels to probabilities, of a softmax.
         labels: in the order of the probabilities.
         image: how an image is prepared.
         batch: images at a time.
@@ -152,7 +152,7 @@ def evaluate_on(
     except DataError as error:
         raise CannotAdopt("images", f"--evaluate {error}") from None
     data.inspection.print(console)
-    upgraded, lines = upgrade(model, OPSET, {INPUT: data.validation.images[:1]})
+    upgraded, lines = upgrade(model, OPSET, {input_of(model): data.validation.images[:1]})
     with tempfile.TemporaryDirectory() as scratch:
         graph = Path(scratch) / MODEL
         onnx.save(upgraded, graph)
@@ -276,5 +276,6 @@ def _run(graph: Path, images: Images, batch: int, title: str = "Comparing images
     """A graph's outputs for all images, in their order."""
     session = Session(graph, "cpu")
     starts = range(0, len(images), batch)
-    parts = [session.run({INPUT: images[start : start + batch]}) for start in track(starts, title, total=len(starts))]
+    (name,) = session.inputs
+    parts = [session.run({name: images[start : start + batch]}) for start in track(starts, title, total=len(starts))]
     return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]

@@ -1,7 +1,7 @@
 """What an adopted graph of columns answers, decided by its answers to sample rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ class Answer:
 
     output: Value
     labels: tuple[str, ...] = ()
+    softmax: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -56,30 +57,51 @@ def read_answer(loaded: Loaded, answers: Mapping[Value, Array], labels: Path | N
             "the class, or by one number.",
         )
     ((value, array),) = scores.items()
-    if not decisions and labels is None:
-        if array.size != len(array):
-            raise CannotAdopt(
-                "labels", f"The graph answers with {listed}: name these classes with --labels FILE, one a line."
-            )
-        return Answer(value)
+    if decisions:
+        answer = _of_classifier(loaded, value, array, decisions[0], labels)
+        kept = f"only the probabilities are kept of the outputs {', '.join(each.name for each in answers)}"
+        return replace(answer, notes=(kept, *answer.notes))
+    if labels is not None:
+        return _of_network(value, array, labels)
+    if array.size != len(array):
+        raise CannotAdopt("labels", f"The graph answers with {listed}: name these classes with --labels FILE.")
+    return Answer(value)
+
+
+def _of_classifier(loaded: Loaded, value: Value, array: Array, decisions: Array, path: Path | None) -> Answer:
+    """The probabilities of a classifier of scikit-learn, which also decides."""
     if array.ndim != 2 or array.shape[1] < 2 or not _are_probabilities(array):
         raise CannotAdopt(
             "no probabilities",
             f"The output {value.name!r} holds scores, not probabilities, and no calibration is known: in scikit-learn, "
             "wrap the classifier in CalibratedClassifierCV.",
         )
-    candidates = list(_given(labels)) if labels else list(_classes(loaded))
-    candidates = [each for each in candidates if len(each.labels) == array.shape[1]]
+    if path is not None:
+        candidates = [_Classes(_read_labels(path, array.shape[1]), sure=False)]
+    else:
+        candidates = [each for each in _classes(loaded) if len(each.labels) == array.shape[1]]
     if not candidates:
-        where = f"--labels {labels} does not name" if labels else "The graph does not name"
-        raise CannotAdopt("labels", f"{where} its {array.shape[1]} classes: give as many with --labels FILE.")
-    if not decisions:
-        return Answer(value, candidates[0].labels)
-    found, share = _settle(candidates, array, _as_labels(decisions[0]))
-    notes = [f"only the probabilities are kept of the outputs {', '.join(each.name for each in answers)}"]
-    if share < 1:
-        notes.append(f"in {1 - share:.0%} of the sample rows the graph decided for a label that is not the likeliest")
-    return Answer(value, found, tuple(notes))
+        raise CannotAdopt("labels", f"The graph does not name its {array.shape[1]} classes: give --labels FILE.")
+    labels, share = _settle(candidates, array, _as_labels(decisions))
+    said = f"in {1 - share:.0%} of the sample rows the graph decided for a label that is not the likeliest"
+    return Answer(value, labels, notes=(said,) if share < 1 else ())
+
+
+def _of_network(value: Value, array: Array, path: Path) -> Answer:
+    """The probabilities of a network, or its scores."""
+    if array.ndim != 2 or array.shape[1] < 2:
+        raise CannotAdopt("outputs", f"The output {value.name!r} has no score for each label of --labels {path}.")
+    labels = _read_labels(path, array.shape[1])
+    if _are_probabilities(array):
+        return Answer(value, labels)
+    return Answer(value, labels, True, (f"output {value.name}: softmax makes probabilities of it",))
+
+
+def _read_labels(path: Path, count: int) -> tuple[str, ...]:
+    labels, _ = labels_of(path, {})
+    if len(labels) != count:
+        raise CannotAdopt("labels", f"--labels {path} has {len(labels)} labels; the graph has {count} classes.")
+    return labels
 
 
 def _settle(
@@ -117,11 +139,6 @@ def _agreement(probabilities: Array, labels: Sequence[str], decided: Sequence[st
     return float(same[clear].mean()) if clear.any() else 1.0
 
 
-def _given(path: Path) -> Iterator[_Classes]:
-    labels, _ = labels_of(path, {})
-    yield _Classes(labels, sure=False)
-
-
 def _classes(loaded: Loaded) -> Iterator[_Classes]:
     """What may be the graph's classes, the surest source first."""
     for labels in loaded.classes.values():
@@ -143,7 +160,12 @@ def compose_answer(model: ModelProto, answer: Answer, columns: int) -> ModelProt
     width = max(1, len(answer.labels))
     names = ("probabilities", "class_probabilities") if answer.labels else ("value", "predicted_value")
     shaped = composition.after("Reshape", answer.output.name, composition.constant(np.array([-1, width], np.int64)))
-    name = composition.after("Cast", shaped, output=composition.name(*names), to=element_of("float32"))
+    scores = composition.after("Cast", shaped, to=element_of("float32"))
+    name = composition.name(*names)
+    if answer.softmax:
+        composition.after("Softmax", scores, output=name, axis=-1)
+    else:
+        composition.after("Identity", scores, output=name)
     return composition.finish(
         [declare(model.graph.input[0].name, "float32", ["batch", columns])],
         [declare(name, "float32", ["batch", width])],

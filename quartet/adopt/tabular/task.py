@@ -56,6 +56,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
     """A graph that answers at `/v1/predict-tabular`; see `AdoptTask`."""
+    if options.ranges:
+        raise CannotAdopt(
+            "range", "--range is of plain tensors: the values of the columns come from the graph, or from --samples."
+        )
     table = read_table(options.samples) if options.samples else None
     inputs = inputs_of(loaded.model)
     widths = [_width(value) for value in inputs]

@@ -69,6 +69,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
     """A graph that answers at `/v1/classify-text`; see `AdoptTask`."""
+    if options.ranges:
+        raise CannotAdopt("range", "--range is of plain tensors: token ids come from the tokenizer.")
     path = options.tokenizer or options.file.with_name(TOKENIZER)
     if not path.is_file():
         raise CannotAdopt("tokenizer", f"There is no {path}: give the model's tokenizer.json with --tokenizer FILE.")

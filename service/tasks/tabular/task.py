@@ -137,7 +137,8 @@ def _column_schema(column: ColumnCard) -> dict[str, Any]:
     if column.kind == "date":
         return {"type": ["string", *null], "examples": [column.example], "description": "a date"}
     if column.closed:
-        return {"enum": [*column.values, *missing, *none]}
+        numbers = [int(word) for word in column.values if word.removeprefix("-").isdecimal()]
+        return {"enum": [*column.values, *numbers, *missing, *none]}
     listed = ", ".join(column.values[:_WORDS_SHOWN]) + (", …" if len(column.values) > _WORDS_SHOWN else "")
     return {
         "type": ["string", "number", *null],

@@ -39,7 +39,9 @@ def adopt(tmp_path, capsys):
 
 def answers(tmp_path, images):
     """What the adopted graph answers to uint8 images."""
-    return open_session(onnx.load(tmp_path / "models/m/1/model.onnx"), "m").run({"images": images})[0]
+    session = open_session(onnx.load(tmp_path / "models/m/1/model.onnx"), "m")
+    ((name, _, _),) = session.inputs
+    return session.run({name: images})[0]
 
 
 def pictures(count=6, size=SIZE):

@@ -74,6 +74,44 @@ words (string[N,1] review) => (float[N,2] score)
 """
 
 
+# As PyTorch exports a network: a matrix, to scores.
+NETWORK = """
+<ir_version: 10, opset_import: ["" : 18]>
+network (float[batch,2] input) => (float[batch,3] scores)
+  <float[2,3] weight = {1.0, -1.0, 0.5, 0.2, 0.3, -0.4}, float[3] bias = {0.1, 0.0, -0.1}>
+{
+  scores = Gemm (input, weight, bias)
+}
+"""
+
+# In float64, which pandas has by default, with matrices of numbers and of words, and a ZipMap.
+MATRICES = """
+<ir_version: 10, opset_import: ["" : 21, "ai.onnx.ml" : 1]>
+pipeline (double[N,2] numbers, string[N,2] words) => (string[N] label, seq(map(string, float[])) probability)
+  <double[2] mean = {50.0, 3.0}, double[2] deviation = {10.0, 2.0}, int64[1] zero = {0}, int64[1] one = {1},
+   int64[2] flat = {-1, 4}, int64[1] row = {-1}, string[2] classes = {"no", "yes"},
+   double[6,2] weight = {1.0, -1.0, 0.5, -0.5, 0.3, -0.3, -0.3, 0.3, 0.6, -0.6, -0.6, 0.6}>
+{
+  centred = Sub (numbers, mean)
+  scaled = Div (centred, deviation)
+  first = Gather <axis: int = 1> (words, zero)
+  second = Gather <axis: int = 1> (words, one)
+  first_out = ai.onnx.ml.OneHotEncoder <cats_strings: strings = ["f", "m"], zeros: int = 1> (first)
+  second_out = ai.onnx.ml.OneHotEncoder <cats_strings: strings = ["a", "b"], zeros: int = 1> (second)
+  encoded = Concat <axis: int = -1> (first_out, second_out)
+  flattened = Reshape (encoded, flat)
+  wide = Cast <to: int = 11> (flattened)
+  features = Concat <axis: int = 1> (scaled, wide)
+  scores = MatMul (features, weight)
+  index = ArgMax <axis: int = 1> (scores)
+  probabilities = Softmax <axis: int = -1> (scores)
+  chosen = ai.onnx.ml.ArrayFeatureExtractor (classes, index)
+  label = Reshape (chosen, row)
+  probability = ai.onnx.ml.ZipMap <classlabels_strings: strings = ["no", "yes"]> (probabilities)
+}
+"""
+
+
 def parse(text: str) -> ModelProto:
     """The graph of a text."""
     return parser.parse_model(text)

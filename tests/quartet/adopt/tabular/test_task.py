@@ -17,7 +17,7 @@ from service.app import create_app
 from service.inference.cards import ManifestBase
 from service.settings import Settings
 from service.tasks.registry import read_manifest
-from tests.quartet.adopt.tabular.pipelines import STRICT, SURVIVAL, TREE, WORDS, parse
+from tests.quartet.adopt.tabular.pipelines import MATRICES, NETWORK, STRICT, SURVIVAL, TREE, WORDS, parse
 
 ROWS: list[dict[str, Any]] = [
     {"age": 30, "fare": 20.5, "sex": "female", "port": "Busan"},
@@ -118,6 +118,18 @@ async def test_what_the_graph_cannot_take_is_an_error_of_the_request(tmp_path):
         assert answer.status_code == 400
 
 
+async def test_the_document_of_the_api_states_what_each_column_takes(tmp_path):
+    assert adopt(tmp_path, STRICT) == 0
+    async with serving(tmp_path) as client:
+        document = (await client.get("/openapi.json")).json()
+        content = document["paths"]["/v1/predict-tabular"]["post"]["requestBody"]["content"]["application/json"]
+        request = document["components"]["schemas"]["PredictTabularRequest"]
+        row = request["properties"]["rows"]["items"]["properties"]
+        assert row["deck"] == {"enum": ["3", "5", "8", 3, 5, 8]}
+        assert row["age"] == {"type": ["integer"], "minimum": -(2**24), "maximum": 2**24}
+        assert await ask(client, content["example"]["rows"])
+
+
 async def test_a_regression_over_a_matrix_answers_with_a_number(tmp_path):
     assert adopt(tmp_path, TREE, "--columns", "age,dose", "--target", "effect") == 0
     async with serving(tmp_path) as client:
@@ -128,6 +140,41 @@ async def test_a_regression_over_a_matrix_answers_with_a_number(tmp_path):
     # Rows are drawn where the tree tells them apart.
     with np.load(tmp_path / "models" / "survived" / "1" / "golden.npz") as golden:
         assert {1, 3, 4} <= set(golden[manifest.outputs[0].name].flat)
+
+
+async def test_a_network_ends_in_scores(tmp_path, capsys):
+    (tmp_path / "labels.txt").write_text("low\nmiddle\nhigh\n")
+    assert adopt(tmp_path, NETWORK, "--columns", "x,y", "--labels", str(tmp_path / "labels.txt")) == 0
+    assert "softmax makes probabilities of it" in capsys.readouterr().out
+    scores = np.array([1.1 + 0.4, -1 + 0.6, 0.4 - 0.8])
+    async with serving(tmp_path) as client:
+        results = await ask(client, [{"x": 1, "y": 2}])
+    assert probabilities(results)[0] == pytest.approx(np.exp(scores) / np.exp(scores).sum(), abs=1e-6)
+    assert adopt(tmp_path, NETWORK, "--columns", "x,y") == 1
+    assert "name these classes with --labels FILE" in capsys.readouterr().err
+    (tmp_path / "labels.txt").write_text("low\nhigh\n")
+    assert adopt(tmp_path, NETWORK, "--columns", "x,y", "--labels", str(tmp_path / "labels.txt")) == 1
+    assert "has 2 labels; the graph has 3 classes" in capsys.readouterr().err
+
+
+async def test_matrices_of_numbers_and_of_words_are_put_together(tmp_path):
+    assert adopt(tmp_path, MATRICES, "--columns", "age,dose,sex,ward") == 0
+    age, dose, sex, ward = manifest_of(tmp_path).columns
+    assert (age.typical, dose.typical, sex.values, ward.values) == (50, 3, ("f", "m"), ("a", "b"))
+    # Without an imputer, a missing number would make everything NaN.
+    assert (age.required, sex.required) == (True, False)
+    without_zip_map = MATRICES.replace("seq(map(string, float[])) probability", "double[N,2] probabilities")
+    without_zip_map = "\n".join(line for line in without_zip_map.splitlines() if "ZipMap" not in line)
+    columns = {"numbers": np.array([[45, 2], [60.5, 7]]), "words": np.array([["f", "b"], ["m", "?"]])}
+    _, expected = open_session(parse(without_zip_map), "given").run(columns)
+    async with serving(tmp_path) as client:
+        rows = [
+            {"age": 45, "dose": 2, "sex": "f", "ward": "b"},
+            {"age": 60.5, "dose": 7, "sex": "m", "ward": "c"},
+        ]
+        results = await ask(client, rows)
+    np.testing.assert_allclose(probabilities(results), expected, atol=1e-6)
+    assert [result.get("unknown") for result in results] == [None, ["ward"]]
 
 
 async def test_sample_rows_give_statistics_names_and_golden_rows(tmp_path):
@@ -159,6 +206,7 @@ def test_an_adopted_table_has_no_figures(tmp_path):
         (TREE, ("--columns", "a"), "takes 2 columns: give as many distinct names"),
         (TREE, ("--columns", "a,a"), "takes 2 columns: give as many distinct names"),
         (WORDS, (), "The column 'review' is free text"),
+        (SURVIVAL, ("--range", "age=0:9"), "--range is of plain tensors"),
         (SURVIVAL.replace('"LOGISTIC"', '"NONE"'), (), "holds scores, not probabilities"),
         (
             SURVIVAL.replace('strings = ["female", "male"]', 'strings = ["nan", "nan"]'),

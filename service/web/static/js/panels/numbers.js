@@ -156,15 +156,17 @@ export function render(root, { models, settings, memory, signal, again }) {
     explain(row, document, answering);
   }
 
-  /** Asks the version that has answered once more for each column, without its value. */
+  /** Asks the version that has answered once more for each column, without its value, or with a typical one. */
   async function weigh(row, { model: name, version, results: [result] }, answering) {
-    const filled = manifest.columns.filter((column) => row[column.name] !== null && !column.required);
+    const filled = manifest.columns.filter(
+      (column) => row[column.name] !== null && baselineOf(column) !== undefined,
+    );
     if (!filled.length) {
       const needed = manifest.columns.some((column) => column.required);
       put(explained, needed && h("p", { class: "quiet small" }, t("numbers.needed")));
       return;
     }
-    const without = filled.map((column) => ({ ...row, [column.name]: null }));
+    const without = filled.map((column) => ({ ...row, [column.name]: baselineOf(column) }));
     const { results } = await (await ask(askedAs({ name, wanted: version }), without)).response.json();
     const label = result.labels?.[0].label;
     const score = scoreOf(result, label);
@@ -179,6 +181,7 @@ export function render(root, { models, settings, memory, signal, again }) {
         "p",
         { class: "quiet small" },
         readable === null ? t("numbers.value") : t("numbers.odds"),
+        filled.some((column) => column.required) && ` ${t("numbers.typical")}`,
         // What a model that was trained elsewhere does without a number is not known.
         !answering.adopted && ` ${t("numbers.mean")}`,
       ),
@@ -187,6 +190,9 @@ export function render(root, { models, settings, memory, signal, again }) {
     );
   }
 }
+
+/** What a column's value is compared with: none, or a typical number; undefined if the model needs one of its words. */
+const baselineOf = ({ required, typical }) => (required ? typical : null);
 
 /** The answer in a line. */
 function summary(result, target, manifest, truth) {
