@@ -12,9 +12,9 @@ from onnx import ModelProto, compose, numpy_helper
 
 from quartet.adopt.base import AdoptTask, Proposal
 from quartet.adopt.card import CARD, render
-from quartet.adopt.compose import INPUT, with_pixels
 from quartet.adopt.graph import Array, CannotAdopt, Loaded, RunFailed, Value, inputs_of, open_session, outputs_of
 from quartet.adopt.labels import labels_of
+from quartet.adopt.pixels import with_pixels
 from quartet.adopt.preprocessing import Preprocessing
 from quartet.adopt.samples import Kind, Samples, read
 from quartet.adopt.selection import FLOOR, MINIMUM_OPSET, MOST, Selection, with_selection
@@ -33,8 +33,8 @@ _IOU: Mapping[Head, float | None] = {"yolov8": 0.7, "yolov5": 0.45, "end2end": N
 _PICTURES = 8
 # Batches of images in the sizes of detectors take long on a CPU.
 _MOST_BATCH = 16
-# Of the names inside of the network.
-_PREFIX = "network/"
+# The network's own names get a prefix, so this one is free for the pixels.
+_PREFIX, _INPUT = "network/", "images"
 # As for detectors that are trained here: pixels, score, index.
 _TOLERANCES = {"boxes": 2.0, "scores": 0.02, "classes": 0.5}
 # Photographs that ship with the service, in base64.
@@ -210,7 +210,7 @@ def _answers(network: ModelProto, value: Value, samples: Samples) -> list[Array]
     session = open_session(network, "model.onnx")
     calls = []
     for call in samples.calls:
-        planes = (call[INPUT].transpose(0, 3, 1, 2) / np.float32(255)).astype(value.dtype)
+        planes = (call[_INPUT].transpose(0, 3, 1, 2) / np.float32(255)).astype(value.dtype)
         try:
             calls.append(session.run({value.name: planes}))
         except RunFailed as error:
@@ -279,15 +279,15 @@ def _samples(frames: Array, kind: Kind, value: Value) -> Samples:
     """Calls of as many frames as the input takes; the first ones again where the last call lacks some."""
     batch = value.shape[0] if value.shape and isinstance(value.shape[0], int) else 1
     starts = range(0, len(frames), batch)
-    calls = ({INPUT: frames[np.arange(start, start + batch) % len(frames)]} for start in starts)
+    calls = ({_INPUT: frames[np.arange(start, start + batch) % len(frames)]} for start in starts)
     return Samples(tuple(calls), kind)
 
 
 def _pictures(path: Path | None, size: Size) -> tuple[Array, Kind]:
     """Frames to try the network with, uint8 of shape (images, height, width, 3)."""
     if path is not None and not path.is_dir():
-        samples = read(path, [Value(INPUT, "uint8", (1, *size, 3))])
-        return np.concatenate([call[INPUT] for call in samples.calls]), "given"
+        samples = read(path, [Value(_INPUT, "uint8", (1, *size, 3))])
+        return np.concatenate([call[_INPUT] for call in samples.calls]), "given"
     if path is None:
         frames = [_framed(base64.b64decode(example), size) for example in _EXAMPLES]
         # More of them, to tell the images of a batch apart.
