@@ -29,7 +29,7 @@ test-lowest: $(LOWEST)/.installed ## run the tests of the service with the lowes
 	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile tests/service
 
 test-ray: $(VENV)/.test ## install Ray and run the tests on a local one
-	@$(PIP) --editable '.[test,ray]'
+	@$(PIP) --editable '.[ray]'
 	$(BIN)/python -m pytest -m ray
 
 lint: $(VENV)/.test ## ruff and mypy
@@ -81,7 +81,8 @@ $(VENV)/.training: $(FILES) | $(BIN)/python
 
 $(VENV)/.test: $(FILES) | $(BIN)/python
 	@echo "installing what the tests need into $(VENV) …"
-	@$(PIP) --editable '.[test,lint]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'  # for dependency groups
+	@$(PIP) --editable '.[training,score,grpc,traces]' --group test --group lint
 	@touch $(VENV)/.serve $(VENV)/.training $@
 
 # The service's direct dependencies in their lowest versions; the tools of the tests as they are pinned.

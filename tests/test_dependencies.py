@@ -13,7 +13,12 @@ from packaging.utils import canonicalize_name
 
 from tests.server import ROOT
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+_DOCUMENT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = _DOCUMENT["project"]
+# By the name of the extra or the group.
+GROUPS = PROJECT["optional-dependencies"] | _DOCUMENT["dependency-groups"]
+# What is installed beside the group of the tests.
+BESIDE = {"test": {"training", "score", "grpc", "traces"}}
 FOLDERS = {
     "quartet": None,
     "service": "server",
@@ -27,8 +32,10 @@ FOLDERS = {
 # Modules and folders that need a further extra.
 EXTRAS = {
     "service/api/grpc/": "grpc",
-    "quartet/adopt/": "adopt",
     "service/observe/tracing.py": "traces",
+    "quartet/adopt/": "adopt",
+    "quartet/adopt/evaluation.py": "evaluate",
+    "quartet/adopt/preprocessing.py": "training",  # timm
     "quartet/completion.py": "server",
     "quartet/offline/": "server",
     "quartet/offline/scoring/parquet.py": "score",
@@ -44,8 +51,8 @@ DISTRIBUTIONS = packages_distributions()
 
 def declared(extra: str | None) -> set[str]:
     """The names of what is installed with an extra."""
-    lines = PROJECT["dependencies"] + (PROJECT["optional-dependencies"][extra] if extra else [])
-    names = set()
+    lines = PROJECT["dependencies"] + (GROUPS[extra] if extra else [])
+    names: set[str] = set().union(*map(declared, BESIDE.get(extra or "", ())))
     for requirement in map(Requirement, lines):
         if requirement.name == PROJECT["name"]:
             names |= set().union(*map(declared, requirement.extras))

@@ -46,7 +46,7 @@ class Proposal:
 
 
 class AdoptTask(NamedTuple):
-    """A task that `quartet adopt --task NAME` offers; a module registers one in `command_line.TASKS`.
+    """A task that `quartet adopt --task NAME` offers, registered in `command_line.TASKS`.
 
     Attributes:
         summary: what the graph is, in a few words.

@@ -166,7 +166,7 @@ def load(path: Path) -> Loaded:
     classes, removed = _remove_zip_maps(model)
     _check_values(model.graph)
     _name_axes(model.graph)
-    changes += [*removed, *_set_locales(model), *_lower_ir(model, source.file)]
+    changes += [*removed, *set_locales(model), *_lower_ir(model, source.file)]
     return Loaded(model, source, tuple(changes), classes)
 
 
@@ -374,8 +374,11 @@ def _remove_zip_maps(model: ModelProto) -> tuple[dict[str, tuple[str, ...]], lis
     return classes, changes
 
 
-def _set_locales(model: ModelProto) -> list[str]:
-    """Names the locale of a StringNormalizer that states none: ONNX Runtime's default is missing on many machines."""
+def set_locales(model: ModelProto) -> list[str]:
+    """Names the locale of a StringNormalizer that states none, and returns a line that says so.
+
+    ONNX Runtime's default is missing on many machines.
+    """
     unset = [
         node
         for node in nodes(model.graph)

@@ -35,12 +35,17 @@ def labels_of(path: Path | None, metadata: Mapping[str, str]) -> tuple[tuple[str
 
 
 def parse(text: str) -> tuple[str, ...]:
-    """The labels in a text: JSON, a Python literal, or one a line; with commas between if it is a single line."""
+    """The labels in a text: JSON, a Python literal, or one a line; with commas between if it is a single line.
+
+    Empty if there are none.
+    """
     for read in (json.loads, ast.literal_eval):
         try:
             return _of_document(read(text))
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             continue
+    if text.lstrip()[:1] in ("{", "["):
+        return ()
     lines = text.strip("\r\n").splitlines()
     if len(lines) == 1:
         lines = text.split(",")

@@ -259,6 +259,7 @@ export default {
   "models.route": "Route",
   "models.waiting": "Waiting now",
   "models.fallback": "Not on CUDA:",
+  "models.unmeasured": "This model was never evaluated here, so its quality is unknown.",
   "models.variant": "The variant {variant} answers here, and was measured for these figures. The model card describes the reference, which can differ a little.",
   "models.try": "Try it",
   "models.card": "Model card",

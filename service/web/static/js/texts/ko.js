@@ -274,6 +274,7 @@ export default {
   "models.route": "경로",
   "models.waiting": "대기 중",
   "models.fallback": "CUDA를 쓰지 않는 까닭:",
+  "models.unmeasured": "여기서 평가되지 않아 성능을 알 수 없습니다.",
   "models.variant": "여기서는 {variant} 변형이 응답하며, 이 수치도 그 변형으로 쟀습니다. 모델 카드는 기준 모델을 설명하므로 수치가 조금 다를 수 있습니다.",
   "models.try": "써 보기",
   "models.card": "모델 카드",
