@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,6 +63,8 @@ def publish(proposal: Proposal, models: Path, name: str, *, most: int, command: 
     check_deterministic(loaded.model, proposal.samples)
     trials = proposal.trials or proposal.samples
     batching = decide(loaded.model, trials, most, rows=proposal.rows, lists=proposal.lists)
+    if proposal.alone is not None:
+        batching = replace(batching, most=1, why=f"no: {proposal.alone}; it runs one item at a time")
     settled, changes = settle_outputs(batching, proposal.samples)
     golden, golden_card = make_golden(settled, proposal.samples, batching, proposal.lists)
     source = loaded.source

@@ -87,12 +87,13 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
     longest = _longest(run, vocabulary, min(limits) - vocabulary.added)
     drawn = _draw_texts(vocabulary, longest)
     texts = _read_texts(options.samples, vocabulary, longest) if options.samples else drawn
-    rows = _padded(texts.ids)
-    value, scores = _scores(model, run(rows))
+    value, scores = _scores(model, run(_padded(texts.ids)))
     labels = _labels(loaded, options.labels, path, scores.shape[1])
     probable = _are_probabilities(scores)
     composed = compose_answer(model, value, len(labels), softmax=not probable)
-    _check_padding(row_runner(composed, loaded.source.file), texts.ids)
+    moved = _effect_of_padding(row_runner(composed, loaded.source.file), drawn.ids)
+    padding_matters = moved > _TOLERANCE
+    golden = _padded(_of_one_length(texts.ids) if padding_matters else texts.ids)
     changes = [
         f"one input ids, with 0 as padding, instead of {', '.join(each.name for each in inputs_of(loaded.model))}; "
         f"{vocabulary.added} special tokens are added to each text",
@@ -119,10 +120,11 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
 
     return Proposal(
         loaded.changed(composed, *changes),
-        Samples.of_rows({composed.graph.input[0].name: rows}, texts.kind),
+        Samples.of_rows({composed.graph.input[0].name: golden}, texts.kind),
         make_manifest,
         # The probabilities of texts with the same label may be all but equal.
         trials=Samples.of_rows({composed.graph.input[0].name: _padded(drawn.ids)}, drawn.kind),
+        alone=f"padding moves a probability of a text by up to {moved:.2g}" if padding_matters else None,
         rows=True,
         write=write,
         call=_call(texts.example, options.name),
@@ -265,9 +267,11 @@ def _scores(model: ModelProto, answers: Sequence[Array]) -> tuple[Value, Array]:
         listed = ", ".join(f"{value.name} {list(array.shape)}" for value, array in every)
         raise CannotAdopt(
             "outputs",
-            f"A text classifier has one output of the shape (batch, labels), with two labels or more; this graph has "
+            "A text classifier has one output of the shape (batch, labels), with two labels or more; this graph has "
             f"{listed}: export it for sequence classification.",
         )
+    if not np.isfinite(found[0][1]).all():
+        raise CannotAdopt("samples", "The graph answers with NaN or infinity: give real texts with --samples FILE.txt.")
     return found[0]
 
 
@@ -288,18 +292,21 @@ def _labels(loaded: Loaded, given: Path | None, tokenizer: Path, count: int) -> 
     return labels
 
 
-def _check_padding(run: Callable[[Ids], Sequence[Array]], texts: Sequence[Ids]) -> None:
-    """Raises CannotAdopt if a text gets another answer beside longer ones, which pad it."""
-    (together,) = run(_padded(texts))
-    for row, ids in zip(together, texts, strict=True):
-        (alone,) = run(ids[None])
-        difference = float(np.abs(alone[0] - row).max())
-        if not difference <= _TOLERANCE:
-            raise CannotAdopt(
-                "padding",
-                f"Padding moves a probability of a text by {difference:.2g}, so texts of different lengths cannot be "
-                f"served together: export the graph with {_MASK}.",
-            )
+def _effect_of_padding(run: Callable[[Ids], Sequence[Array]], texts: Sequence[Ids]) -> float:
+    """How far a probability of a text moves beside longer texts, which pad it; infinity if it is NaN."""
+    padded = _padded(texts)
+    moved = 0.0
+    for index, ids in enumerate(texts):
+        (beside,), (alone,) = run(padded[index : index + 1]), run(ids[None])
+        moved = max(moved, float(np.nan_to_num(np.abs(alone - beside), nan=np.inf).max()))
+    return moved
+
+
+def _of_one_length(texts: Sequence[Ids]) -> list[Ids]:
+    """The texts of the length that most of them have, so that no golden text is padded."""
+    lengths = sorted(map(len, texts))
+    length = max(lengths, key=lengths.count)
+    return [ids for ids in texts if len(ids) == length]
 
 
 def _described(labels: Sequence[str], longest: int) -> str:

