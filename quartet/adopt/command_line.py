@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 _PLAIN = "tensors"
 # A task registers its `AdoptTask` here, as MODULE:NAME.
-TASKS: Mapping[str, str] = {_PLAIN: "quartet.adopt.plain:PLAIN"}
+TASKS: Mapping[str, str] = {
+    _PLAIN: "quartet.adopt.plain:PLAIN",
+    "classification": "quartet.adopt.classification:CLASSIFICATION",
+    "detection": "quartet.adopt.detection:DETECTION",
+    "tabular": "quartet.adopt.tabular.task:TABULAR",
+    "text": "quartet.adopt.text.task:TEXT",
+}
 _RANGE = re.compile(r"(?P<name>.+)=(?P<low>[^:=]+):(?P<high>[^:=]+)")
 
 

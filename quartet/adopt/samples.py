@@ -29,6 +29,7 @@ _VALUES = (
 )  # fmt: skip
 _SEED = 0
 
+Kind = Literal["given", "random", "examples"]
 Ranges = Mapping[str, tuple[float, float]]
 Call = dict[str, Array]
 Run = Callable[[Call], Sequence[Array]]
@@ -44,10 +45,10 @@ class Samples:
     """
 
     calls: tuple[Call, ...]
-    kind: Literal["given", "random"]
+    kind: Kind
 
     @classmethod
-    def of_rows(cls, rows: Mapping[str, Array], kind: Literal["given", "random"]) -> "Samples":
+    def of_rows(cls, rows: Mapping[str, Array], kind: Kind) -> "Samples":
         """Samples of one row each, from arrays whose first axis is the item."""
         count = len(next(iter(rows.values())))
         calls = ({name: array[row : row + 1] for name, array in rows.items()} for row in range(count))
