@@ -144,10 +144,12 @@ def draw(inputs: Sequence[Value], ranges: Ranges, run: Run, longest: int) -> Sam
     failure = "it was not run"
     accepted: list[Call] = []
     for sizes in _sizes(inputs, longest):
-        for integers, floats in _VALUES:
+        for integers, floats in _values(inputs, ranges):
+            calls, answers = [], []
             try:
-                calls = _calls(inputs, ranges, _Plan(sizes, integers, floats))
-                answers = [run(call) for call in calls]
+                for call in _calls(inputs, ranges, _Plan(sizes, integers, floats)):
+                    answers.append(run(call))
+                    calls.append(call)
             except (RunFailed, _TooLarge) as error:
                 failure = str(error)
                 continue
@@ -193,7 +195,17 @@ def _sizes(inputs: Sequence[Value], longest: int) -> Iterator[Callable[[int, str
     yield from (sizes(size, 1) for size in (every if first and rest else ()))
 
 
-def _calls(inputs: Sequence[Value], ranges: Ranges, plan: _Plan) -> list[Call]:
+def _values(inputs: Sequence[Value], ranges: Ranges) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """Ranges of integers and of floats, in the order in which they are tried; those that no input has count as one."""
+    free = {value.dtype for value in inputs if value.name not in ranges} - {"str", "bool", "int8", "uint8"}
+    floats = any(dtype.startswith("float") for dtype in free)
+    integers = any(not dtype.startswith("float") for dtype in free)
+    distinct = {(pair[0] if integers else None, pair[1] if floats else None): pair for pair in reversed(_VALUES)}
+    return [pair for pair in _VALUES if pair in distinct.values()]
+
+
+def _calls(inputs: Sequence[Value], ranges: Ranges, plan: _Plan) -> Iterator[Call]:
+    """The calls of a plan, each drawn when it is needed."""
     random = np.random.default_rng(_SEED)
     shapes = {
         value.name: tuple(
@@ -206,10 +218,11 @@ def _calls(inputs: Sequence[Value], ranges: Ranges, plan: _Plan) -> list[Call]:
         if count > _MOST_VALUES:
             raise _TooLarge(f"input {name} has {count:,} values; at most {_MOST_VALUES:,} are served")
     most = max(2, min(CALLS, _MOST_DRAWN // max(1, sum(counts.values()))))
-    return [
-        {value.name: _random(value.dtype, shapes[value.name], ranges.get(value.name), plan, random) for value in inputs}
-        for _ in range(most)
-    ]
+    for _ in range(most):
+        yield {
+            value.name: _random(value.dtype, shapes[value.name], ranges.get(value.name), plan, random)
+            for value in inputs
+        }
 
 
 def _random(

@@ -102,6 +102,20 @@ def test_sizes_and_integers_are_tried_until_the_graph_runs():
         draw([Value("ids", "int64", ("batch", "length"))], {}, run, 8)
 
 
+def test_what_no_input_has_is_not_tried():
+    tried = []
+
+    def run(call):
+        tried.append(call)
+        return [np.ones(1)]
+
+    draw([Value("s", "str", (4,)), Value("x", "float32", (4,))], {"x": (0, 1)}, run, 8)
+    assert len(tried) == 8
+    tried.clear()
+    draw([Value("x", "float32", (4,))], {}, run, 8)
+    assert len(tried) == 8 * 4
+
+
 def test_samples_with_finite_answers_that_differ_are_preferred():
     def log(call):
         with np.errstate(all="ignore"):
