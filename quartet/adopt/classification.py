@@ -56,6 +56,8 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
     if len(values) > 1:
         names = ", ".join(value.name for value in values)
         raise CannotAdopt("no images", f"The graph has {len(values)} inputs ({names}); an image classifier has one.")
+    if options.ranges:
+        raise CannotAdopt("range", "--range is for plain tensors: pixels are from 0 to 255. Leave it out.")
     labels, origin = labels_of(options.labels, loaded.source.metadata)
     prepared = preprocessing_of(values[0], options)
     with_images = with_pixels(loaded.model, prepared)
