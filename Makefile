@@ -6,7 +6,7 @@ LOWEST := .venv-lowest
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILES  := pyproject.toml constraints.txt
 
-.PHONY: help serve install-gpu doctor gpu-check test test-lowest test-ray lint format bench torture training train-classification clean
+.PHONY: help check test-versions serve install-gpu doctor gpu-check test test-lowest test-ray lint format bench torture training train-classification clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -27,6 +27,11 @@ test: $(VENV)/.test ## install what the tests need and run them all
 
 test-lowest: $(LOWEST)/.installed ## run the tests of the service with the lowest versions that pyproject.toml allows
 	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile tests/service
+
+test-versions: $(VENV)/.test ## run the tests of the service with each supported Python that is installed here
+	$(BIN)/nox
+
+check: lint test test-lowest ## what continuous integration runs
 
 test-ray: $(VENV)/.test ## install Ray and run the tests on a local one
 	@$(PIP) --editable '.[ray]'
