@@ -113,7 +113,7 @@ def try_model(shipped: Shipped, path: Path, models: Path, name: str) -> Outcome:
     """Adopts a model into a folder."""
     options = read_options([str(path), "--name", name, "--models", str(models), *shipped.options.split()], "quartet")
     try:
-        published = adopt(find_task(options.task), options, "quartet adopt", [].append)
+        published = adopt(find_task(options.task), options, "quartet adopt", report=lambda _: None)
     except CannotAdopt as error:
         return Outcome("refused", str(error))
     batching = published.batching

@@ -79,7 +79,8 @@ def cases(*kinds: str) -> list[Case]:
 
 def _read(case: Any) -> Case:
     if case.model is not None:
-        return Case(case.name, case.model, *case.data_sets[0], case.rtol, case.atol)
+        inputs, expected = case.data_sets[0]
+        return Case(case.name, case.model, inputs, expected, case.rtol, case.atol)
     folder = Path(case.model_dir)
     model = onnx.load(folder / "model.onnx")
 

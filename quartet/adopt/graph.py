@@ -28,7 +28,7 @@ _IR_WITHOUT = 4
 _LOCALE = "C.UTF-8"
 # Exporters write these where they know no name.
 _NO_NAME = re.compile(r"\W*|None|-1")
-_DTYPES = {
+_DTYPES: dict[int, str] = {
     TensorProto.BOOL: "bool",
     TensorProto.UINT8: "uint8",
     TensorProto.UINT16: "uint16",
