@@ -23,7 +23,7 @@ from quartet.adopt.opsets import opset_of, upgrade
 from quartet.adopt.pixels import input_of
 from service.inference.cards import DataCard, GoldenCard, ManifestBase, Step, Use
 from service.inference.device import available_cpus
-from service.inference.manifest import MODEL
+from service.inference.manifest import MODEL, InvalidModel
 from service.inference.session import Session
 from service.tasks.cards import FamiliarityCard, ImageInput
 from service.tasks.familiarity import UNFAMILIAR
@@ -48,7 +48,7 @@ from training.export.ood import IMAGES, MOST_TEST, MOST_TRAINING, OodData, add_o
 from training.report.card import render_card
 
 # Fewer say nothing about a model.
-_FEWEST = 20
+_FEWEST = 10
 _GOLDEN = 16
 _METHOD = replace(
     IMAGES,
@@ -167,7 +167,12 @@ def evaluate_on(
             Use(split="test", purpose=history.FIGURES, items=len(data.test)),
         ]
         scaling = Scaling.of(evaluation.calibration)
-        write_scaling(graph, scaling)
+        try:
+            write_scaling(graph, scaling)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            raise CannotAdopt(
+                "invalid graph", f"The graph cannot be calibrated, since ONNX's checker refuses it: {error}"
+            ) from None
         lines.append(f"probabilities: calibrated, {_described(scaling)}")
         familiarity = None
         known = _known(data, batch)
@@ -175,7 +180,7 @@ def evaluate_on(
             if opset_of(upgraded) < OPSET:
                 raise ValueError(f"the graph cannot be converted to opset {OPSET}: export it with that one")
             familiarity = add_ood(graph, known)
-        except ValueError as error:
+        except (ValueError, InvalidModel, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
             lines.append(f"no output {UNFAMILIAR}, the p-value of how typical an image is: {error}")
         else:
             uses += known.uses
@@ -208,9 +213,11 @@ def read_images(source: str, labels: tuple[str, ...], image: ImageInput, bad: Ba
         for name, part in zip(names, parts, strict=True)
     ]
     problems.settle(source, bad, inspection)
-    if (count := sum(len(split) for split, _, _ in read)) < _FEWEST:
-        raise DataError(f"{source}: holds {count} labelled images; give at least {_FEWEST}.")
     fitting, measuring = _divided([split for split, _, _ in read])
+    if min(len(fitting), len(measuring)) < _FEWEST:
+        raise DataError(
+            f"{source}: {len(fitting)} labelled images would fit and {len(measuring)} measure; give {_FEWEST} for each."
+        )
     describe_splits(inspection, {"validation": len(fitting), "test": len(measuring)}, (), "images")
     digests = [digest for _, found, _ in read for digest in found]
     truth = [split.labels.tobytes() for split, _, _ in read]

@@ -255,6 +255,9 @@ def read_pixels(image: EncodedImage, wanted: ImageInput) -> UInt8Array:
 
 def decode_for(image: EncodedImage, wanted: ImageInput) -> UInt8Array:
     """The pixels of an image for `place`, a JPEG's perhaps at a fraction of its size; raises as `read_pixels` does."""
+    if wanted.resize != "part":
+        # A model that was trained elsewhere has seen images that were decoded whole, and half a pixel matters.
+        return image.decode(wanted.channels)
     # Twice the size leaves the antialiased resize enough to work with.
     height, width = (math.ceil(2 * side / wanted.crop) for side in (wanted.height, wanted.width))
     return image.decode(wanted.channels, height, width)
@@ -288,10 +291,7 @@ def _largest_part(pixels: UInt8Array, height: int, width: int, share: float) -> 
 
 
 def _whole_pixels(pixels: UInt8Array, wanted: ImageInput) -> _Box:
-    """What of the image is left in the centre, once it is resized to whole pixels and cropped, as by torchvision.
-
-    Half a pixel beside it a network for photographs answers with other probabilities.
-    """
+    """What of the image is left in the centre, once it is resized to whole pixels and cropped, as by torchvision."""
     h, w, _ = pixels.shape
     least_height, least_width = round(wanted.height / wanted.crop), round(wanted.width / wanted.crop)
     if least_height * w <= least_width * h:

@@ -148,6 +148,7 @@ def test_a_graph_for_a_batch_of_one_is_served_one_image_at_a_time(tmp_path, adop
         ({"channels": (0, 1)}, (), "There are 3 labels, and the outputs of the graph have other sizes: y 2"),
         ({"ends": [("Sigmoid", {})]}, (), "several labels may be true at once"),
         ({"ends": [("Log", {})]}, ("--mean", "0.5", "--std", "0.1"), "is not finite for the samples"),
+        ({}, ("--preprocessing", "unit", "--range", "x=0:1"), "--range is for plain tensors"),
         ({"shape": ("N", 3, "h", "w")}, (), "height of the input 'x' is open: give --size"),
     ],
 )

@@ -177,7 +177,7 @@ def test_a_graph_that_runs_one_image_at_a_time_is_evaluated(tmp_path):
     ("prepare", "message"),
     [
         (lambda root: None, "no such folder"),
-        (lambda root: folders(root, 12), "holds 12 labelled images; give at least 20"),
+        (lambda root: folders(root, 12), "6 labelled images would fit and 6 measure; give 10 for each"),
         (lambda root: folders(root, 30, ("red", "Green", "blue")), "no label 'Green': did you mean green?"),
         (lambda root: (folders(root) / "red" / "broken.png").write_bytes(b"\x89PNG"), "leave them out with --bad drop"),
     ],

@@ -385,5 +385,9 @@ def test_a_stretched_image_is_used_whole():
 def test_a_jpeg_is_decoded_large_enough_for_its_crop():
     buffer = io.BytesIO()
     Image.new("RGB", (800, 600), "green").save(buffer, "JPEG")
-    decoded = decode_for(EncodedImage.open(buffer.getvalue()), ImageInput(height=64, width=64, channels=3, crop=0.5))
+    image = EncodedImage.open(buffer.getvalue())
+    decoded = decode_for(image, ImageInput(height=64, width=64, channels=3, crop=0.5))
     assert 256 <= min(decoded.shape[:2]) < 600
+    # As elsewhere in the training of an adopted model.
+    whole = decode_for(image, ImageInput(height=64, width=64, channels=3, resize="stretch"))
+    assert whole.shape == (600, 800, 3)
