@@ -71,31 +71,38 @@ def decide(
     Raises:
         CannotAdopt: with `rows`, the graph cannot run even a single item.
     """
-    differ = differ_by(model, lists)
-    freed = _free(model)
-    why = _obstacle(inputs_of(model), samples)
-    if why is None:
-        fixed = next((shape[0] for _, _, shape in inputs_of(model) if shape and isinstance(shape[0], int)), None)
-        stated = "" if fixed is None else f"; the file fixes the first axis at {fixed}, which is open now"
-        try:
-            try:
-                count = _compare(freed, samples, most, differ)
-            except _NotBatched:
-                if fixed is None:
-                    raise
-                freed = _free(free_reshapes(model))
-                count = _compare(freed, samples, most, differ)
-                stated += ", also in its Reshape nodes"
-        except _NotBatched as problem:
-            why = str(problem)
-        else:
-            sizes = ", ".join(map(str, sorted({1, count, *(size for size in _SIZES if size < count)})))
-            return Batching(
-                True, count, freed, f"yes: rows give the same answers alone, permuted, in batches of {sizes}{stated}"
-            )
+    try:
+        freed, count, opened = _free_and_compare(model, samples, most, differ_by(model, lists))
+    except _NotBatched as problem:
+        why = str(problem)
+    else:
+        sizes = ", ".join(map(str, sorted({1, count, *(size for size in _SIZES if size < count)})))
+        return Batching(
+            True, count, freed, f"yes: rows give the same answers alone, permuted, in batches of {sizes}{opened}"
+        )
     if rows:
         return Batching(True, 1, _checked_alone(model, samples), f"no: {why}; it runs one item at a time")
     return Batching(False, 1, model, f"no: {why}; it is served one call at a time")
+
+
+def _free_and_compare(model: ModelProto, samples: Samples, most: int, differ: Differ) -> tuple[ModelProto, int, str]:
+    """The graph with an open first axis, the largest batch, and what was opened; raises _NotBatched."""
+    inputs = inputs_of(model)
+    if obstacle := _obstacle(inputs, samples):
+        raise _NotBatched(obstacle)
+    fixed = next((shape[0] for _, _, shape in inputs if shape and isinstance(shape[0], int)), None)
+    freed = _free(model)
+    if fixed is None:
+        return freed, _compare(freed, samples, most, differ), ""
+    opened = f"; the file fixes the first axis at {fixed}, which is open now"
+    try:
+        return freed, _compare(freed, samples, most, differ), opened
+    except _NotBatched:
+        freed = _free(free_reshapes(model))
+    try:
+        return freed, _compare(freed, samples, most, differ), f"{opened}, also in its Reshape nodes"
+    except _NotBatched as problem:
+        raise _NotBatched(f"{problem}, and the file fixes the first axis at {fixed}") from None
 
 
 def differ_by(model: ModelProto, lists: ListCard | None) -> Differ:
