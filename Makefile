@@ -87,7 +87,7 @@ $(VENV)/.training: $(FILES) | $(BIN)/python
 $(VENV)/.test: $(FILES) | $(BIN)/python
 	@echo "installing what the tests need into $(VENV) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'  # for dependency groups
-	@$(PIP) --editable '.[training,score,grpc,traces]' --group test --group lint
+	@$(PIP) --editable '.[training,score,adopt,grpc,traces]' --group test --group lint
 	@touch $(VENV)/.serve $(VENV)/.training $@
 
 # The service's direct dependencies in their lowest versions; the tools of the tests as they are pinned.

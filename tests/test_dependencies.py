@@ -18,7 +18,7 @@ PROJECT = _DOCUMENT["project"]
 # By the name of the extra or the group.
 GROUPS = PROJECT["optional-dependencies"] | _DOCUMENT["dependency-groups"]
 # What is installed beside the group of the tests.
-BESIDE = {"test": {"training", "score", "grpc", "traces"}}
+BESIDE = {"test": {"training", "score", "adopt", "grpc", "traces"}}
 FOLDERS = {
     "quartet": None,
     "service": "server",
@@ -44,6 +44,8 @@ EXTRAS = {
     "benchmarks/on_ray.py": "ray",
     "tests/deploy/test_ray.py": "ray",
 }
+# The environment of Ultralytics runs it.
+ELSEWHERE = {"benchmarks/yolo.py": {"ultralytics"}}
 # The client takes and returns their objects in programs that have them.
 OPTIONAL = {"quartet": {"numpy", "pandas", "pillow"}}
 DISTRIBUTIONS = packages_distributions()
@@ -85,7 +87,7 @@ def undeclared(folder: str) -> Iterator[str]:
     for path in sorted((ROOT / folder).rglob("*.py")):
         name = str(path.relative_to(ROOT))
         further = set().union(*(declared(extra) for prefix, extra in EXTRAS.items() if name.startswith(prefix)))
-        allowed = declared(FOLDERS[folder]) | further | OPTIONAL.get(folder, set())
+        allowed = declared(FOLDERS[folder]) | further | OPTIONAL.get(folder, set()) | ELSEWHERE.get(name, set())
         if name.startswith("benchmarks/peers/") and name.endswith("_app.py"):
             allowed |= in_peers_environments()
         for package in imported(path):

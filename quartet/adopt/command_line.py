@@ -22,6 +22,7 @@ _PLAIN = "tensors"
 TASKS: Mapping[str, str] = {
     _PLAIN: "quartet.adopt.plain:PLAIN",
     "classification": "quartet.adopt.classification:CLASSIFICATION",
+    "detection": "quartet.adopt.detection:DETECTION",
     "tabular": "quartet.adopt.tabular.task:TABULAR",
     "text": "quartet.adopt.text.task:TEXT",
 }
@@ -34,12 +35,16 @@ def main(arguments: Sequence[str] | None = None, prog: str = "quartet") -> int:
     given = given[1:] if given[:1] == ["adopt"] else given
     options = read_options(given, prog)
     with needs("adopt"):
+        import onnxruntime
+
         from quartet.adopt.graph import CannotAdopt
         from quartet.adopt.run import adopt
         from service.inference.cards import NAME_PATTERN
 
     if not re.fullmatch(NAME_PATTERN, options.name):
         return fail(MISUSED, f"--name {options.name!r}: use letters, digits, dots, dashes and underscores.")
+    # What it says of a graph is part of the error.
+    onnxruntime.set_default_logger_severity(4)
     # The manifest states no folders of this machine.
     command = shlex.join([prog, "adopt", *(Path(each).name if "/" in each else each for each in given)])
     try:

@@ -48,7 +48,7 @@ _UNREGISTERED = re.compile(r"(?P<domain>[\w.]*):(?P<name>\w+)\(-?\d+\) is not a 
 _NO_KERNEL = re.compile(r"Could not find an implementation for (?P<name>\w+)\((?P<opset>\d+)\)")
 _OPSET = re.compile(r"[Oo]pset (\d+) (?:is under development|of domain)")
 _NOISE = re.compile(
-    r"^[\w.]+\.onnx: |\[ONNXRuntimeError\] : \d+ : \w+ : |Non-zero status code returned while running |Name:'' |"
+    r"^[\w.]+\.onnx: |\[ONNXRuntimeError\] : \d+ : \w+ : |Non-zero status code returned while running |Name:'[^']*' |"
     r"Status Message: |/?(?:[\w.]+/)*[\w.]+\.(?:cc|h):\d+ (?:.*?\) (?:const )?)?(?:\[with [^\]]*\] )?"
 )
 _IR = re.compile(r"model IR version: (\d+), max supported IR version: (\d+)")

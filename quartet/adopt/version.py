@@ -1,7 +1,7 @@
 """From a proposal to a version that the service serves: golden answers, manifest, publication."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +25,9 @@ from service.inference.manifest import GOLDEN, MANIFEST, MODEL, InvalidModel, sh
 from service.inference.runtime import Tensor
 from service.inference.versions import versions_in
 from service.tasks.registry import BUILT_IN
+
+# Entries of the file's metadata, and the most characters of one.
+_MOST_ENTRIES, _MOST_METADATA = 64, 2**16
 
 
 class Published(NamedTuple):
@@ -71,6 +74,7 @@ def publish(proposal: Proposal, models: Path, name: str, *, most: int, command: 
         size=source.size,
         producer=source.producer,
         opsets=dict(source.opsets),
+        metadata=_bounded(source.metadata),
         command=command,
         changes=(*loaded.changes, *changes),
         samples=proposal.samples.kind,
@@ -110,6 +114,12 @@ def publish(proposal: Proposal, models: Path, name: str, *, most: int, command: 
         folder = take_number(draft, undo)
         undo.pop_all()
     return Published(folder, manifest, batching)
+
+
+def _bounded(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The entries that are small enough for a manifest."""
+    small = {name: text for name, text in metadata.items() if len(name) + len(text) <= _MOST_METADATA}
+    return dict(list(small.items())[:_MOST_ENTRIES])
 
 
 def check_name(models: Path, name: str, task: str) -> None:

@@ -45,6 +45,9 @@ def describe_configuration(version: Version) -> dict[str, Any]:
     batched = manifest.batched
     batching = {"preferred_batch_size": [version.max_batch], "max_queue_delay_microseconds": 0}
     parameters = {"description": manifest.description, "variant": version.variant}
+    if manifest.adopted and manifest.adopted.metadata:
+        # As a Python literal, which Ultralytics' client evaluates.
+        parameters["metadata"] = repr(manifest.adopted.metadata)
     return {
         "name": version.name,
         "platform": PLATFORM,
