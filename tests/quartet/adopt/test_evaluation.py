@@ -9,6 +9,7 @@ import pytest
 
 from quartet.adopt.command_line import main
 from quartet.adopt.graph import open_session
+from quartet.command_line import main as quartet
 from service.app import create_app
 from service.settings import Settings
 from service.tasks.classification.manifest import ClassifierManifest
@@ -18,14 +19,6 @@ from training.data.splits import split_validation
 from training.export.calibration import Scaling
 
 COUNT = 60
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Tests leave nothing in the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_DATASETS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def arguments(folder, file, data, *options):
@@ -208,6 +201,17 @@ def test_adopting_and_evaluating_need_no_torch(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stderr
     assert manifest_of(tmp_path).metrics is not None
+
+
+def test_a_classifier_that_was_never_evaluated_can_be_measured_later(tmp_path, capsys):
+    pictures = folders(tmp_path / "pictures", 30)
+    given = arguments(tmp_path, classifier(tmp_path / "m.onnx"), pictures)
+    at = given.index("--evaluate")
+    assert main(given[:at] + given[at + 2 :], "quartet") == 0
+    assert quartet(["evaluate", "m", "--data", str(pictures), "--models", str(tmp_path / "models")]) == 0
+    printed = capsys.readouterr().out
+    assert "the version was never evaluated" in printed
+    assert "0.9 (" in printed
 
 
 def test_the_halves_are_always_the_same():
