@@ -52,6 +52,11 @@ class Server:
         self.url = url
         self.port = int(url.rpartition(":")[2])
 
+    @property
+    def grpc_port(self) -> int:
+        """Where it serves gRPC, if the setting `grpc_port` was given."""
+        return next(int(found[1]) for line in self.lines if (found := re.search(r"serving gRPC on .*:(\d+)", line)))
+
     def _read(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:

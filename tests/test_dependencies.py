@@ -27,6 +27,8 @@ FOLDERS = {
 # Modules and folders that need a further extra.
 EXTRAS = {
     "service/api/grpc/": "grpc",
+    "quartet/protocol/": "grpc",
+    "quartet/conformance/rpc.py": "grpc",
     "quartet/completion.py": "server",
     "quartet/offline/": "server",
     "quartet/offline/scoring/parquet.py": "score",

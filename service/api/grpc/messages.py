@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from service.api.grpc import inference_pb2
+from quartet.protocol import inference_pb2
 from service.api.v2.inference import Given, Inference, ask, output_of, read_inputs
 from service.api.v2.tensors import Array, BadTensor, datatype_of, from_bytes, from_json, to_bytes
 from service.errors import InvalidRequest
