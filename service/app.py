@@ -100,6 +100,7 @@ def create_app(
     log = [RequestLog(sys.stderr)] if logs else []
     statistics = Statistics()
     observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries, statistics])
+    budget = BodyBudget(int(settings.max_memory_mb * 1_000_000))
     routers = (policy_router(), trials_router(), versions_router(registry), models_router(registry))
     families = (
         Family("/v1", operation_endpoints(registry), routers, problem_json),
@@ -124,7 +125,7 @@ def create_app(
         running = [asyncio.create_task(lifecycle.run())]
         if ring:
             running.append(asyncio.create_task(_follow_keys(ring)))
-        over_grpc = await _serve_grpc(app, ring, statistics)
+        over_grpc = await _serve_grpc(app, ring, statistics, budget)
         yield
         app.ready = False
         if over_grpc:
@@ -156,7 +157,6 @@ def create_app(
         lifespan=lifespan,
     )
     # What holds for every request is a layer here, the innermost first.
-    budget = BodyBudget(int(settings.max_memory_mb * 1_000_000))
     app.add_middleware(Limits, budget=budget, max_body=int(settings.max_body_mb * 1_000_000))
     app.add_middleware(Gate, ring=ring, unknown=_unknown, refuse=failures.send_failure)
     if settings.cors_origins:
@@ -172,13 +172,15 @@ def create_app(
     return app
 
 
-async def _serve_grpc(app: Application, ring: KeyRing | None, statistics: Statistics) -> "GrpcServer | None":
+async def _serve_grpc(
+    app: Application, ring: KeyRing | None, statistics: Statistics, budget: BodyBudget
+) -> "GrpcServer | None":
     """The gRPC server, if a port is set."""
     if app.settings.grpc_port is None:
         return None
     with needs("grpc"):
         from service.api.grpc.server import GrpcServer
-    server = GrpcServer(app, ring, _unknown, statistics)
+    server = GrpcServer(app, ring, _unknown, statistics, budget)
     port = await server.start(app.settings.host, app.settings.grpc_port)
     app.state.grpc_port = port
     logger.info("serving gRPC on %s:%d", app.settings.host, port)

@@ -11,19 +11,21 @@ from typing import Any
 
 import grpc
 from google.protobuf.json_format import ParseDict
+from google.protobuf.message import DecodeError
 
 from service.access.caller import charge, models_of, owner_of, visible
-from service.access.gate import authorise
+from service.access.gate import authorise_key, check_model
 from service.access.keys import KeyRing
-from service.api.grpc.messages import pb, read_request, write_response
+from service.api.grpc.messages import pb, read_message, read_request, write_response
 from service.api.v2 import answers
 from service.api.v2.descriptions import describe_server
 from service.api.v2.statistics import Statistics
-from service.errors import Abandoned, QuartetError, UnknownModel
+from service.errors import Abandoned, DeadlineExceeded, InvalidRequest, QuartetError, UnknownModel
 from service.inference.scope import CallScope
 from service.observe.events import RequestEnded
 from service.stack.application import Application
 from service.stack.failures import INTERNAL
+from service.stack.limits import BodyBudget
 
 logger = logging.getLogger("service.grpc")
 
@@ -44,6 +46,11 @@ _CODES = {
 }
 # Of a message beside its tensors.
 _ROOM_BYTES = 1 << 20
+# Messages that arrive at a time: gRPC has no way to refuse one by its size before it is in memory.
+_MOST_READING = 64
+# Clients connect again by themselves.
+_IDLE_MS = 300_000
+_HEALTH = "/v2/health/"
 
 _Context = Any
 _Message = Any
@@ -59,6 +66,7 @@ class GrpcServer:
         ring: the API keys, as for `Gate`.
         unknown: likewise.
         statistics: of the models.
+        budget: of the bodies in memory, those over HTTP included.
     """
 
     def __init__(
@@ -67,8 +75,10 @@ class GrpcServer:
         ring: KeyRing | None,
         unknown: Callable[[Any, str], QuartetError],
         statistics: Statistics,
+        budget: BodyBudget,
     ) -> None:
         self._app, self._ring, self._unknown, self._statistics = app, ring, unknown, statistics
+        self._budget, self._reading = budget, asyncio.Semaphore(_MOST_READING)
         self._prefix, self._numbers = secrets.token_hex(3), itertools.count(1)
         most = int(app.settings.max_body_mb * 1_000_000) + _ROOM_BYTES
         self._server = grpc.aio.server(
@@ -77,6 +87,8 @@ class GrpcServer:
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_metadata_size", 1 << 16),
                 ("grpc.max_concurrent_streams", 256),
+                ("grpc.max_allowed_incoming_connections", app.settings.max_connections),
+                ("grpc.max_connection_idle_ms", _IDLE_MS),
             ],
             maximum_concurrent_rpcs=app.settings.max_connections,
         )
@@ -135,49 +147,59 @@ class GrpcServer:
 
         # Each has the path over REST that the gate has a rule for.
         models, repository = "/v2/models/{}", "/v2/repository/models/{}"
-        methods: dict[str, tuple[_Answer, Any, str]] = {
-            "ServerLive": (live, pb.Empty, "/v2/health/live"),
-            "ServerReady": (ready, pb.Empty, "/v2/health/ready"),
-            "ModelReady": (model_ready, pb.Which, models),
-            "ServerMetadata": (server, pb.Empty, "/v2"),
-            "ModelMetadata": (model, pb.Which, models),
-            "ModelInfer": (self._infer, pb.InferRequest, models),
-            "ModelConfig": (configuration, pb.Which, models),
-            "ModelStatistics": (statistics, pb.Which, models),
-            "RepositoryIndex": (index, pb.IndexRequest, "/v2/repository/index"),
-            "RepositoryModelLoad": (load, pb.Change, repository),
-            "RepositoryModelUnload": (unload, pb.Change, repository),
+        methods: dict[str, tuple[_Answer, Callable[[bytes], Any], str]] = {
+            "ServerLive": (live, pb.Empty.FromString, f"{_HEALTH}live"),
+            "ServerReady": (ready, pb.Empty.FromString, f"{_HEALTH}ready"),
+            "ModelReady": (model_ready, pb.Which.FromString, models),
+            "ServerMetadata": (server, pb.Empty.FromString, "/v2"),
+            "ModelMetadata": (model, pb.Which.FromString, models),
+            "ModelInfer": (self._infer, read_message, models),
+            "ModelConfig": (configuration, pb.Which.FromString, models),
+            "ModelStatistics": (statistics, pb.Which.FromString, models),
+            "RepositoryIndex": (index, pb.IndexRequest.FromString, "/v2/repository/index"),
+            "RepositoryModelLoad": (load, pb.Change.FromString, repository),
+            "RepositoryModelUnload": (unload, pb.Change.FromString, repository),
         }
+        # To the client the calls are unary. As streams their messages are read and parsed here, after the key was seen,
+        # and not by gRPC on the event loop.
         return {
-            name: grpc.unary_unary_rpc_method_handler(
-                partial(self._call, name, answer, path),
-                request_deserializer=message.FromString,
-                response_serializer=_serialise,
-            )
-            for name, (answer, message, path) in methods.items()
+            name: grpc.stream_unary_rpc_method_handler(partial(self._call, name, answer, parse, path))
+            for name, (answer, parse, path) in methods.items()
         }
 
-    async def _call(self, method: str, answer: _Answer, path: str, request: _Message, context: _Context) -> Any:
+    async def _call(
+        self, method: str, answer: _Answer, parse: Callable[[bytes], Any], path: str, _: Any, context: _Context
+    ) -> bytes:
         """Answers a call, with a line in the log and counts in the metrics as for HTTP."""
         started, status = time.perf_counter(), 200
         scope = self._scope(context)
-        name = getattr(request, "model_name", "") or getattr(request, "name", "")
-        target = path.format(name or "stats")
+        public = path.startswith(_HEALTH)
         try:
-            if not target.startswith("/v2/health/"):
-                authorise(self._ring, self._unknown, scope, "POST", target)
-            return await answer(request, scope, context)
-        except Abandoned:
+            key = None if public else authorise_key(self._ring, scope, "POST", path.format(""))
+            content = await self._read(context)
+            with self._budget.hold(len(content)):
+                request = await self._app.threads.run_sized(len(content), parse, content)
+                if not public:
+                    name = getattr(request, "model_name", "") or getattr(request, "name", "")
+                    check_model(key, self._unknown, scope, path.format(name or "stats"))
+                return _serialise(await answer(request, scope, context))
+        except DecodeError as error:
+            status = 400
+            await self._refuse(InvalidRequest(f"The message cannot be read ({error})."), scope, context)
+            raise
+        except (Abandoned, asyncio.CancelledError):
             status = 499
             scope["quartet.facts"]["client"] = "gone"
             raise asyncio.CancelledError from None
         except QuartetError as error:
             status = int(error.status)
             await self._refuse(error, scope, context)
+            raise
         except Exception:
             status = 500
             logger.exception("request %s failed", scope["quartet.id"])
             await self._refuse(INTERNAL, scope, context)
+            raise
         finally:
             self._app.observers.publish(
                 RequestEnded(
@@ -185,6 +207,17 @@ class GrpcServer:
                     scope["quartet.facts"], status, time.perf_counter() - started, time.time(),
                 )
             )  # fmt: skip
+
+    async def _read(self, context: _Context) -> bytes:
+        """The message of a call; raises DeadlineExceeded if it does not arrive in time."""
+        try:
+            async with asyncio.timeout(self._app.settings.timeout), self._reading:
+                content = await context.read()
+        except TimeoutError:
+            raise DeadlineExceeded("The message did not arrive in time.") from None
+        if not isinstance(content, bytes):
+            raise InvalidRequest("The call ended without a message.")
+        return content
 
     def _scope(self, context: _Context) -> dict[str, Any]:
         """What the gate and the queues look at of a request, as ASGI has it."""
@@ -221,9 +254,8 @@ class GrpcServer:
             version = call.lease(request.model_name, request.model_version or None)
             scope["quartet.facts"] |= {"model": version.label, "variant": version.variant}
             version.batcher.admission.expect(call, at_once=True)
-            asked = await app.threads.run_sized(
-                request.ByteSize(), read_request, request, version.manifest, app.settings.max_items
-            )
+            size = sum(map(len, request.raw)) + request.fields.ByteSize()
+            asked = await app.threads.run_sized(size, read_request, request, version.manifest, app.settings.max_items)
             scope["quartet.facts"]["items"] = asked.count
             charge(scope, asked.count)
             rows = await answers.run(call, version, asked)
@@ -242,7 +274,7 @@ class GrpcServer:
 
 
 def _serialise(message: Any) -> bytes:
-    content: bytes = message.SerializeToString()
+    content: bytes = message if isinstance(message, bytes) else message.SerializeToString()
     return content
 
 

@@ -1,5 +1,6 @@
 """The body of an inference request, which may be compressed."""
 
+import io
 import zlib
 
 from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, truncate
@@ -46,19 +47,18 @@ def header_length(exchange: Exchange) -> int | None:
 
 
 def _decompress(body: bytes, window: int, limit: int) -> bytes:
-    parts, size = [], 0
+    decompressed = io.BytesIO()
     decompressor = zlib.decompressobj(window)
     try:
         left = body
         while left and not decompressor.eof:
             part = decompressor.decompress(left, _STEP)
-            size += len(part)
-            if size > limit:
+            if decompressed.tell() + len(part) > limit:
                 raise BodyTooLarge(f"The body is over the limit of {limit / 1e6:g} MB when it is decompressed.")
-            parts.append(part)
+            decompressed.write(part)
             left = decompressor.unconsumed_tail
     except zlib.error as error:
         raise InvalidRequest(f"The body cannot be decompressed ({error}).") from None
     if not decompressor.eof or decompressor.unused_data:
         raise InvalidRequest("The body is no single compressed stream: it is truncated, or more follows it.")
-    return b"".join(parts)
+    return decompressed.getvalue()

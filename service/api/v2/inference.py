@@ -25,9 +25,9 @@ from service.errors import InvalidRequest, truncate
 from service.inference.cards import ManifestBase, TensorSpec
 from service.tasks.documents import parse_json
 
-# The most values in the JSON of a request; more are sent as binary tensors, which take a tenth of the time.
-_MOST_VALUES = 2_000_000
-_MOST_TENSORS = 256
+# The most values in JSON, or in typed contents of gRPC; binary tensors take a tenth of the time.
+MOST_VALUES = 2_000_000
+MOST_TENSORS = 256
 _MOST_TIMEOUT = 2**63
 _SEQUENCES = ("sequence_id", "sequence_start", "sequence_end")
 
@@ -53,8 +53,8 @@ class _Output(_Part):
 
 class _Request(_Part):
     id: str = ""
-    inputs: Annotated[list[_Input], Field(max_length=_MOST_TENSORS)]
-    outputs: Annotated[list[_Output], Field(max_length=_MOST_TENSORS)] = []
+    inputs: Annotated[list[_Input], Field(max_length=MOST_TENSORS)]
+    outputs: Annotated[list[_Output], Field(max_length=MOST_TENSORS)] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def read_request(body: bytes, header_length: int | None, manifest: ManifestBase,
     if header_length is not None and header_length > len(body):
         raise InvalidRequest(f"Inference-Header-Content-Length is {header_length}, but the body has {len(body)} bytes.")
     end = len(body) if header_length is None else header_length
-    document = parse_json(body[:end] if end < len(body) else body, strings=_MOST_VALUES, values=_MOST_VALUES)
+    document = parse_json(body[:end] if end < len(body) else body, strings=MOST_VALUES, values=MOST_VALUES)
     try:
         request = _Request.model_validate(document)
     except ValidationError as error:

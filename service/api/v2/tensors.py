@@ -31,7 +31,7 @@ DATATYPES: dict[str, Any] = {
 }
 _NAMES = {np.dtype(dtype).name: name for name, dtype in DATATYPES.items()} | {"str": "BYTES"}
 # The most axes of a tensor.
-_MOST_AXES = 16
+MOST_AXES = 16
 _SHOWN = 8
 
 
@@ -63,7 +63,7 @@ def check_shape(name: str, shape: Sequence[Any], spec: TensorSpec, most: int, lo
         BadTensor: it does not fit.
     """
     expected = f"the model takes {describe_shape(spec.shape)}"
-    if len(shape) > _MOST_AXES or not all(isinstance(size, int) and not isinstance(size, bool) for size in shape):
+    if len(shape) > MOST_AXES or not all(isinstance(size, int) and not isinstance(size, bool) for size in shape):
         raise BadTensor(f"input {name!r}: its shape must be a list of whole numbers; {expected}")
     shown = describe_shape(shape)
     if len(shape) != len(spec.shape):
@@ -189,7 +189,7 @@ def _flat(data: list[Any]) -> list[Any]:
     while left:
         for each in left[-1]:
             if isinstance(each, list):
-                if len(left) >= _MOST_AXES:
+                if len(left) >= MOST_AXES:
                     raise BadTensor("`data` is nested too deeply")
                 left.append(iter(each))
                 break
