@@ -26,7 +26,7 @@ from benchmarks.results import Recorder, add_json_option
 from service.tasks.tabular.manifest import TabularManifest
 from training.engine.progress import duration
 from training.export.publish import drafts_of
-from training.registry import read_manifest
+from training.registry import data_of, read_manifest
 from training.report.record import read_record
 
 Kind = Literal["images", "boxes", "texts", "tables", "small images"]
@@ -139,6 +139,7 @@ def measure(each: Set, public: Path, logs: Path | None) -> dict[str, Any]:
             raise RuntimeError(f"{each.name}: {done.stdout[-500:]}{done.stderr[-2000:]}")
         draft = drafts_of(Path(folder))[0]
         manifest, record = read_manifest(draft), read_record(draft)
+    data = data_of(manifest)
     figure, baseline = manifest.main_figure, manifest.baseline
     if figure is None or baseline is None:
         raise RuntimeError(f"{each.name}: has no baseline")
@@ -146,7 +147,7 @@ def measure(each: Set, public: Path, logs: Path | None) -> dict[str, Any]:
     return {
         **asdict(each),
         "command": shlex.join(["quartet", *command[:-1]]).replace(f"{public}/", "../public/"),
-        "items": [manifest.data.train, manifest.data.validation, manifest.data.test],
+        "items": [data.train, data.validation, data.test],
         "figure": figure.name,
         "baseline": baseline.model_dump(),
         "test": figure.value,

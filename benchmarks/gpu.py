@@ -132,6 +132,8 @@ def check_shapes(report: Report, folder: Path, device: str, seconds: float) -> N
     manifest = read_manifest(folder)
     inputs, _ = read_golden(folder, manifest)
     shapes = Shapes.of(manifest, manifest.max_batch)
+    if shapes is None:
+        return
     report.section(
         "Changing batch sizes",
         f"Milliseconds for a batch of each of the sizes {', '.join(map(str, shapes.batches))} of {folder.parent.name}, "

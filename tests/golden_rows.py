@@ -48,7 +48,7 @@ def rows_of_variant(name: str, variant: str, items: list[Any]) -> tuple[Any, lis
     (card,) = (card for card in reference.variants if card.name == variant)
     manifest = reference.as_variant(card)
     session = Session(folder / card.file, "cpu", 1)
-    session.prepare(manifest)
+    session.check_tensors(manifest)
     return manifest, list(runner(session, manifest)(items))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from service.inference.cards import ManifestBase
+    from service.inference.cards import DataCard, ManifestBase, TrainingCard
     from training.options import Options
     from training.recipe import Recipe
 
@@ -63,6 +63,20 @@ def read_manifest(folder: Path) -> "ManifestBase":
     for name in RECIPES.keys() - kinds.keys():
         kinds |= {kind.model_fields["task"].default: kind for kind in recipe(name).manifests}
     return read(folder, kinds)
+
+
+def data_of(manifest: "ManifestBase") -> "DataCard":
+    """The data that a version was trained or measured on; raises ValueError if it was adopted without data."""
+    if manifest.data is None:
+        raise ValueError(f"{manifest.name}: was adopted, not trained here, and has no data to compare with")
+    return manifest.data
+
+
+def training_of(manifest: "ManifestBase") -> "TrainingCard":
+    """How a version was trained; raises ValueError if it was adopted."""
+    if manifest.training is None:
+        raise ValueError(f"{manifest.name}: was adopted, not trained here: its training is unknown")
+    return manifest.training
 
 
 def _load(path: str) -> Any:

@@ -14,7 +14,7 @@ from service.inference.golden import Difference, read_golden
 from service.inference.loading import Kind, read_version
 from service.inference.manifest import InvalidModel, check_files
 from service.inference.session import Session
-from service.inference.shapes import Array, Shapes
+from service.inference.shapes import Array, Shape, Shapes
 from service.inference.variants import graphs
 from service.inference.versions import versions_in
 
@@ -114,8 +114,9 @@ def _examine_version(
             try:
                 check_files(folder, graph.manifest, graph.files)
                 session = Session(folder / graph.file, device, threads, Shapes.of(manifest, batch), gpu_memory_mb)
-                session.prepare(graph.manifest)
+                session.check_tensors(graph.manifest)
                 golden = read_golden(folder, graph.manifest)
+                session.prepare(graph.manifest, golden)
                 difference = session.difference(golden, graph.manifest)
             except (InvalidModel, DeviceUnavailable) as error:
                 yield Finding(*label, str(error))
@@ -123,8 +124,12 @@ def _examine_version(
             if not difference.acceptable:
                 yield Finding(*label, f"output {difference.output} differs by more than is accepted", difference)
                 continue
-            large = min(batch, _CPU_BATCH) if device == "cpu" else batch
-            alone, together = (seconds_per_batch(session, golden.inputs, size, seconds) for size in (1, large))
+            if manifest.batched:
+                large = min(batch, _CPU_BATCH) if device == "cpu" else batch
+                alone, together = (seconds_per_batch(session, golden.inputs, size, seconds) for size in (1, large))
+            else:
+                large, feed = 1, golden.batch(manifest, Shape(1))
+                alone = together = seconds_per_run(session, feed, seconds)
             yield Finding(*label, None, difference, alone, large, large / together)
 
 
@@ -138,6 +143,11 @@ def seconds_per_batch(session: Session, inputs: Mapping[str, Array], batch: int,
         seconds: how long to measure; at least one batch is timed, after one that is not.
     """
     feed = {name: np.resize(array, (batch, *array.shape[1:])) for name, array in inputs.items()}
+    return seconds_per_run(session, feed, seconds)
+
+
+def seconds_per_run(session: Session, feed: Mapping[str, Array], seconds: float) -> float:
+    """The median time of these inputs in a session; see `seconds_per_batch`."""
     session.run(feed)
     times: list[float] = []
     end = time.perf_counter() + seconds

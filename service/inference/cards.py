@@ -114,6 +114,32 @@ class BaselineCard(Card):
     seconds: float
 
 
+class AdoptionCard(Card):
+    """The file that a version was made from which was trained elsewhere.
+
+    Attributes:
+        source: the name of the file.
+        sha256: of it, as it was given.
+        size: in bytes.
+        producer: the library that wrote it, as the file states.
+        opsets: versions by domain.
+        command: that adopted it.
+        changes: what was changed in the graph.
+        samples: what the golden inputs are.
+        batching: how it was decided whether the graph takes batches.
+    """
+
+    source: str
+    sha256: str
+    size: int
+    producer: str = optional("")
+    opsets: dict[str, int]
+    command: str
+    changes: tuple[str, ...] = optional(())
+    samples: Literal["given", "random"]
+    batching: str
+
+
 class Origin(Card):
     """A file of the model `NAME/VERSION`, or of a run, that a step read: initial weights, or a teacher."""
 
@@ -291,9 +317,14 @@ class ManifestBase(Card):
     labels: tuple[str, ...] = ()
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    max_batch: int = Field(gt=0, description="the largest batch that was checked against PyTorch")
-    data: DataCard
-    training: TrainingCard
+    max_batch: int = Field(gt=0, description="the largest batch that was checked")
+    batched: bool = optional(
+        True,
+        description="whether the first axis of its tensors is the batch; if not, an item is all of its tensors",
+    )
+    data: DataCard | None = optional(None, description="absent if it was adopted without data")
+    training: TrainingCard | None = optional(None, description="absent if it was adopted")
+    adopted: AdoptionCard | None = optional(None, description="the file that it was made from, if it was adopted")
     history: tuple[Step, ...] = optional((), description="how it was made, step by step; empty if unknown")
     golden: GoldenCard
     intervals: dict[str, tuple[float, float]] = optional(
@@ -308,6 +339,12 @@ class ManifestBase(Card):
         names = [REFERENCE, AUTO, *(variant.name for variant in self.variants)]
         if len({*names}) < len(names):
             raise ValueError(f"variants need names of their own, other than {REFERENCE} and {AUTO}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_item_without_batches(self) -> Self:
+        if not self.batched and self.max_batch != 1:
+            raise ValueError("max_batch must be 1 without a batch axis")
         return self
 
     def as_variant(self, variant: VariantCard) -> Self:
@@ -334,6 +371,11 @@ class ManifestBase(Card):
     def longest(self) -> int:
         """The largest length of an input's dynamic axes other than the batch axis."""
         return 1
+
+    @property
+    def pads(self) -> bool:
+        """Whether inputs of different lengths may be padded with zeros at the end, which the graph ignores."""
+        return False
 
     @property
     def bounds(self) -> Mapping[str, tuple[Any, Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from service.inference.cards import GoldenCard, ListCard, ManifestBase
 from service.inference.manifest import InvalidModel, without_folders
-from service.inference.shapes import Array
+from service.inference.shapes import Array, Shape
 
 
 class Golden(NamedTuple):
@@ -30,6 +30,22 @@ class Golden(NamedTuple):
         # Copies, since a view would keep all items in memory.
         item = tuple(array[0].copy() for array in self.inputs.values())
         return item if len(item) > 1 else item[0]
+
+    def batch(self, manifest: ManifestBase, shape: Shape) -> dict[str, Array]:
+        """Inputs to time a graph with, `shape.batch` items.
+
+        Where the graph ignores padding, they are zeros, as long as `shape` says; otherwise the inputs, repeated.
+        """
+        if not manifest.batched:
+            return {name: np.asarray(array[0]) for name, array in self.inputs.items()}
+        if not manifest.pads:
+            return {name: np.resize(array, (shape.batch, *array.shape[1:])) for name, array in self.inputs.items()}
+        return {
+            spec.name: np.zeros(
+                (shape.batch, *(shape.length if axis < 0 else axis for axis in spec.shape[1:])), spec.dtype
+            )
+            for spec in manifest.inputs
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +123,12 @@ def compare(want: Mapping[str, Array], got: Mapping[str, Array], card: GoldenCar
 
 
 def _largest(want: Array, got: Array) -> float:
-    return float(np.abs(want.astype(np.float64) - got.astype(np.float64)).max(initial=0.0))
+    if want.dtype.kind in "OU":
+        return 0.0 if np.array_equal(want.astype(str), got.astype(str)) else np.inf
+    wanted, found = want.astype(np.float64), got.astype(np.float64)
+    same = (wanted == found) | (np.isnan(wanted) & np.isnan(found))  # infinities too
+    with np.errstate(invalid="ignore"):
+        return float(np.where(same, 0.0, np.abs(wanted - found)).max(initial=0.0))
 
 
 def _farthest(

@@ -178,9 +178,10 @@ class Loader:
         else:
             shapes = Shapes.of(graph.manifest, max_batch)
             session = Session(folder / graph.file, device, self.threads, shapes, self.gpu_memory_mb)
-        session.prepare(graph.manifest)
-        performance = measure(graph.manifest, session, max_batch)
+        session.check_tensors(graph.manifest)
         golden = read_golden(folder, graph.manifest)
+        session.prepare(graph.manifest, golden)
+        performance = measure(graph.manifest, session, golden, max_batch)
         # In batches as the service runs them: a larger one would take memory that is never needed again.
         difference = session.verify(golden, graph.manifest, performance.max_batch)
         return _Running(graph, session, performance, golden, difference)

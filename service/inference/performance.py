@@ -1,11 +1,13 @@
 """How fast a graph runs on this machine, and with which batches: measured when it is loaded."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from service.inference.cards import ManifestBase
+from service.inference.golden import Golden
 from service.inference.session import Session
-from service.inference.shapes import Shape
+from service.inference.shapes import Array, Shape
 
 # On a CPU, batches that take much longer on one core gain nothing, and cost latency and memory.
 _LONG_CPU_BATCH_SECONDS = 0.025
@@ -46,7 +48,7 @@ class Performance:
         return self.per_item * WORTHWHILE <= other.per_item and self.alone <= other.alone * WORTHWHILE
 
 
-def measure(manifest: ManifestBase, session: Session, max_batch: int) -> Performance:
+def measure(manifest: ManifestBase, session: Session, golden: Golden, max_batch: int) -> Performance:
     """Finds the best batch size for a graph, at most `max_batch`, and its speed then; warms up the session.
 
     The session is on a GPU, or single-threaded on a CPU.
@@ -55,22 +57,25 @@ def measure(manifest: ManifestBase, session: Session, max_batch: int) -> Perform
         InvalidModel: the runtime cannot run such a batch.
     """
     on_cpu = session.device == "cpu"
+
+    def shortest(batch: int, once: float) -> float:
+        return _shortest(session, golden.batch(manifest, Shape(batch, manifest.longest)), batch, once)
+
     # An item that takes longer than the longest batch is a batch of its own; an exact timing would not change that.
-    alone = _shortest(session, manifest, 1, once=2 * _LONG_CPU_BATCH_SECONDS)
+    alone = shortest(1, once=2 * _LONG_CPU_BATCH_SECONDS)
     batch = min(max_batch, _worthwhile(alone)) if on_cpu else max_batch
-    seconds = alone if batch == 1 else _shortest(session, manifest, batch, once=_ONCE_SECONDS)
+    seconds = alone if batch == 1 else shortest(batch, once=_ONCE_SECONDS)
     return Performance(batch, seconds, alone, on_cpu and seconds < INLINE_SECONDS)
 
 
-def _shortest(session: Session, manifest: ManifestBase, batch: int, once: float) -> float:
+def _shortest(session: Session, inputs: Mapping[str, Array], batch: int, once: float) -> float:
     """Seconds for a batch: the least of a few timings, since every disturbance makes one longer.
 
     A first timing of `once` seconds or more is the only one.
     """
-    shape = Shape(batch, manifest.longest)
-    times = [session.warm_up(manifest, shape)]
+    times = [session.warm_up(inputs, batch)]
     while times[0] < once and (len(times) < 2 or (len(times) < _TIMINGS and sum(times) < _TIMING_SECONDS)):
-        times.append(session.warm_up(manifest, shape))
+        times.append(session.warm_up(inputs, batch))
     return min(times)
 
 

@@ -23,7 +23,14 @@ _RELEASE_MEMORY.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cp
 
 # Name, dtype as numpy names it, and dimensions: an int, or the name of an open one (None if it has none).
 Tensor = tuple[str, str, tuple[int | str | None, ...]]
-_DTYPES = {"tensor(uint8)": "uint8", "tensor(int64)": "int64", "tensor(float)": "float32"}
+_DTYPES = {
+    "tensor(float16)": "float16",
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(string)": "str",
+    **{f"tensor({name})": name for name in ("bool", "uint8", "uint16", "uint32", "uint64")},
+    **{f"tensor({name})": name for name in ("int8", "int16", "int32", "int64")},
+}
 
 
 class CpuGraph:
@@ -50,14 +57,17 @@ class CpuGraph:
         outputs: list[Array] = self._session.run(None, dict(inputs), options)
         return outputs
 
-    def replay(self, inputs: Mapping[str, Array], batch: int | None) -> Iterator[list[Array]]:
-        """The outputs for golden inputs, `batch` items at a time; free memory returns to the system afterwards."""
+    def replay(self, inputs: Mapping[str, Array], batch: int | None, *, pads: bool) -> Iterator[list[Array]]:
+        """The outputs for golden inputs, `batch` items at a time; free memory returns to the system afterwards.
+
+        With `pads`, zeros at the end of open axes are dropped.
+        """
         count = len(next(iter(inputs.values())))
         step = batch or count
         parts = []
         for start in range(0, count, step):
             part = {name: array[start : start + step] for name, array in inputs.items()}
-            parts.append(self.run(self._without_padding(part), _RELEASE_MEMORY))
+            parts.append(self.run(self._without_padding(part) if pads else part, _RELEASE_MEMORY))
         yield [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
     def _without_padding(self, inputs: dict[str, Array]) -> dict[str, Array]:
@@ -124,7 +134,13 @@ class CudaGraph:
         """
         return self._run(inputs, self.shapes)
 
-    def replay(self, inputs: Mapping[str, Array], batch: int | None) -> Iterator[list[Array]]:  # noqa: ARG002
+    def replay(
+        self,
+        inputs: Mapping[str, Array],
+        batch: int | None,  # noqa: ARG002
+        *,
+        pads: bool,  # noqa: ARG002
+    ) -> Iterator[list[Array]]:
         """The outputs for golden inputs, from every shape that is long enough; shapes have batch sizes of their own."""
         if self.shapes is None:
             yield self._run(inputs, None)

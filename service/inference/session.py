@@ -11,7 +11,7 @@ from service.inference.device import available_cpus, cuda_index
 from service.inference.golden import Difference, Golden, compare, read_golden
 from service.inference.manifest import InvalidModel, without_folders
 from service.inference.runtime import CpuGraph, CudaGraph, Tensor
-from service.inference.shapes import Array, Shape, Shapes
+from service.inference.shapes import Array, Shapes
 
 
 class Session:
@@ -67,21 +67,30 @@ class Session:
         return self._graph.run(inputs)
 
     def check(self, folder: Path, manifest: ManifestBase) -> float:
-        """Validates the graph against its manifest and its golden file; see `prepare` and `verify`."""
-        self.prepare(manifest)
-        return self.verify(read_golden(folder, manifest), manifest)
+        """Validates the graph against its manifest and its golden file; see `check_tensors` and `verify`."""
+        self.check_tensors(manifest)
+        golden = read_golden(folder, manifest)
+        self.prepare(manifest, golden)
+        return self.verify(golden, manifest)
 
-    def prepare(self, manifest: ManifestBase) -> None:
-        """Validates the graph's inputs and outputs against its manifest, and warms up its fixed shapes.
+    def check_tensors(self, manifest: ManifestBase) -> None:
+        """Validates the graph's inputs and outputs against its manifest.
 
         Raises:
-            InvalidModel: they have other names, types or shapes, or a shape cannot be run.
+            InvalidModel: they have other names, types or shapes.
         """
         for specs, found in ((manifest.inputs, self._graph.inputs), (manifest.outputs, self._graph.outputs)):
             self._check_tensors(specs, found)
+
+    def prepare(self, manifest: ManifestBase, golden: Golden) -> None:
+        """Warms up the fixed shapes.
+
+        Raises:
+            InvalidModel: one cannot be run.
+        """
         # The largest first: if there is no memory for it, the smaller ones need not be tried.
         for shape in self.shapes or ():
-            self.warm_up(manifest, shape)
+            self.warm_up(golden.batch(manifest, shape), shape.batch)
 
     def verify(self, golden: Golden, manifest: ManifestBase, batch: int | None = None) -> float:
         """The largest absolute difference from golden answers; see `difference`.
@@ -110,7 +119,10 @@ class Session:
         """
         file = manifest.golden.file
         try:
-            every = self._graph.replay(golden.inputs, batch)
+            if manifest.batched:
+                every = self._graph.replay(golden.inputs, batch, pads=manifest.pads)
+            else:
+                every = iter([self._run_each(golden.inputs)])
             answers = [dict(zip(golden.answers, outputs, strict=True)) for outputs in every]
         except Exception as error:  # the runtime's exceptions share no public base class
             raise InvalidModel(f"{file}: cannot be replayed: {without_folders(str(error))}") from error
@@ -120,8 +132,8 @@ class Session:
         except ValueError as error:
             raise InvalidModel(f"{file}: {error}") from None
 
-    def warm_up(self, manifest: ManifestBase, shape: Shape) -> float:
-        """Runs a batch of zeros.
+    def warm_up(self, inputs: Mapping[str, Array], batch: int) -> float:
+        """Runs a batch of so many items.
 
         Returns:
             The seconds it took; for a single-threaded session, processor time, which other load does not change.
@@ -129,12 +141,6 @@ class Session:
         Raises:
             InvalidModel: the runtime cannot run it, for lack of memory say.
         """
-        inputs = {
-            spec.name: np.zeros(
-                (shape.batch, *(shape.length if axis < 0 else axis for axis in spec.shape[1:])), spec.dtype
-            )
-            for spec in manifest.inputs
-        }
         clock = time.thread_time if self.device == "cpu" and self.threads == 1 else time.perf_counter
         started = clock()
         try:
@@ -142,9 +148,15 @@ class Session:
         except Exception as error:  # the runtime's exceptions share no public base class
             advice = "" if self.device == "cpu" else " (QUARTET_MAX_BATCH and QUARTET_GPU_MEMORY_MB bound its memory)"
             raise InvalidModel(
-                f"a batch of {shape.batch} cannot be run on {self.device}: {without_folders(str(error))}{advice}"
+                f"a batch of {batch} cannot be run on {self.device}: {without_folders(str(error))}{advice}"
             ) from error
         return clock() - started
+
+    def _run_each(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """The outputs for golden inputs of a graph without batches, whose first axis is the item."""
+        count = len(next(iter(inputs.values())))
+        rows = [self.run({name: np.asarray(array[row]) for name, array in inputs.items()}) for row in range(count)]
+        return [np.stack(outputs) for outputs in zip(*rows, strict=True)]
 
     def _check_tensors(self, specs: Sequence[TensorSpec], found: Sequence[Tensor]) -> None:
         actual = [(name, dtype, tuple(x if isinstance(x, int) else -1 for x in shape)) for name, dtype, shape in found]

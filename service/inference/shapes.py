@@ -42,15 +42,21 @@ class Shapes:
     lengths: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, manifest: ManifestBase, max_batch: int) -> Self:
-        """The shapes of a model: 1, 8, 64, … and `max_batch` items; the longest input, a quarter and a sixteenth."""
+    def of(cls, manifest: ManifestBase, max_batch: int) -> Self | None:
+        """The shapes of a model: 1, 8, 64, … and `max_batch` items; the longest input, a quarter and a sixteenth.
+
+        None if it has no batches, or open axes that must not be padded.
+        """
+        is_open = any(-1 in spec.shape[1:] for spec in manifest.inputs)
+        if not manifest.batched or (is_open and not manifest.pads):
+            return None
         batches = {max_batch}
         size = 1
         while size < max_batch:
             batches.add(size)
             size *= _BATCH_STEP
         lengths = set()
-        if any(-1 in spec.shape[1:] for spec in manifest.inputs):
+        if is_open:
             lengths = {-(-manifest.longest // _LENGTH_STEP**power) for power in range(_LENGTHS)}
         return cls(tuple(sorted(batches)), tuple(sorted(lengths)))
 

@@ -14,9 +14,36 @@ from service.inference.shapes import Array
 
 def runner(session: Session, manifest: ManifestBase) -> Run:
     """The function that runs a batch of a version's items in a session."""
-    ragged = any(-1 in spec.shape[1:] for spec in manifest.inputs)
-    stack = partial(run_ragged, lengths=session.lengths) if ragged else run_batch
+    stack: Callable[..., list[tuple[Array, ...]]] = run_batch
+    if not manifest.batched:
+        stack = run_each
+    elif any(-1 in spec.shape[1:] for spec in manifest.inputs):
+        stack = partial(run_ragged, lengths=session.lengths) if manifest.pads else run_alike
     return partial(stack, session.run, tuple(session.inputs))
+
+
+def run_each(
+    run: Callable[[Mapping[str, Array]], list[Array]], names: tuple[str, ...], items: list[Any]
+) -> list[tuple[Array, ...]]:
+    """Runs items one at a time, each of which is the whole inputs of a graph without batches; see `run_batch`."""
+    inputs = items if len(names) > 1 else [(item,) for item in items]
+    # The runtime takes no NumPy scalars.
+    return [tuple(run({name: np.asarray(each) for name, each in zip(names, arrays, strict=True)})) for arrays in inputs]
+
+
+def run_alike(
+    run: Callable[[Mapping[str, Array]], list[Array]], names: tuple[str, ...], items: list[Any]
+) -> list[tuple[Array, ...]]:
+    """Like `run_batch`, for items of different shapes, of which those of the same shapes run together."""
+    groups: dict[Any, list[int]] = {}
+    for index, item in enumerate(items):
+        shapes = tuple(np.shape(array) for array in item) if len(names) > 1 else np.shape(item)
+        groups.setdefault(shapes, []).append(index)
+    results: list[tuple[Array, ...]] = [()] * len(items)
+    for indices in groups.values():
+        for index, row in zip(indices, run_batch(run, names, [items[index] for index in indices]), strict=True):
+            results[index] = row
+    return results
 
 
 def run_batch(

@@ -226,14 +226,14 @@ def _read_rows(version: Version, first: int, count: int) -> Golden:
 
 
 def _items(version: Version, rows: Golden) -> Iterator[Any]:
-    """The inputs as `stacking` takes them, without the padding of open axes."""
+    """The inputs as `stacking` takes them, without padding."""
     specs = version.manifest.inputs
     for index in range(len(next(iter(rows.inputs.values())))):
         item = []
         for spec in specs:
             row = rows.inputs[spec.name][index]
             for axis, size in enumerate(spec.shape[1:]):
-                if size < 0:
+                if size < 0 and version.manifest.pads:
                     row = trim(row, axis)
             item.append(row)
         yield tuple(item) if len(item) > 1 else item[0]

@@ -244,7 +244,7 @@ class Task:
     Attributes:
         name: the value of the manifest's field `task`.
         manifest: the class of the manifest.
-        operations: at least one.
+        operations: below /v1; the Open Inference Protocol serves all tasks.
         read_companion: reads what the operations need beside the graph, from a version's folder; if it raises, the
             version is refused.
         samples: makes samples from the inputs of a golden file (arrays by name, one row per sample), the manifest and

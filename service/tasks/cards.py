@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from service.inference.cards import Card, Probability, VariantCard
+from service.inference.cards import Card, Probability, VariantCard, optional
 
 # Of p-values, in ascending order.
 LEVELS = (0.01, 0.05, 0.1)
@@ -24,13 +24,17 @@ class ImageSize(Card):
 
 
 class ImageInput(ImageSize):
-    """How to prepare an image: the largest centred part of this aspect, resized with antialiasing (bicubic).
+    """How to prepare an image: the largest centred part of this aspect, resized with antialiasing.
 
     Attributes:
+        crop: the share of that part, in height and width, that is used; the rest is a margin.
+        interpolation: of the resize.
         background: the brightness (0 to 1) of the edges of the training images, if they share one.
     """
 
-    background: Probability | None = Field(None, exclude_if=lambda value: value is None)
+    crop: float = optional(1.0, gt=0, le=1)
+    interpolation: Literal["bicubic", "bilinear"] = optional("bicubic")
+    background: Probability | None = optional(None)
 
 
 class Calibration(Card):

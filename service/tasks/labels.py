@@ -8,7 +8,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field
 
 from service.errors import InvalidRequest
-from service.inference.cards import MainFigure
+from service.inference.cards import MainFigure, optional
 from service.tasks.cards import Calibration, ClassifierMetrics, ClassifierVariant, ConformalPoint
 from service.tasks.familiarity import (
     FamiliarManifest,
@@ -21,22 +21,22 @@ from service.tasks.familiarity import (
 
 
 class LabelManifest(FamiliarManifest):
-    """A classifier with calibrated probabilities and a conformal table."""
+    """A classifier with calibrated probabilities and a conformal table; without these if it was never evaluated."""
 
     labels: tuple[str, ...]
-    metrics: ClassifierMetrics
-    calibration: Calibration
-    conformal: tuple[ConformalPoint, ...] = Field(min_length=1)
+    metrics: ClassifierMetrics | None = optional(None)
+    calibration: Calibration | None = optional(None)
+    conformal: tuple[ConformalPoint, ...] = optional(())
     variants: tuple[ClassifierVariant, ...] = Field((), exclude_if=lambda variants: not variants)
 
     @property
-    def main_figure(self) -> MainFigure:
-        return MainFigure("accuracy", self.metrics.accuracy, is_share=True)
+    def main_figure(self) -> MainFigure | None:
+        return MainFigure("accuracy", self.metrics.accuracy, is_share=True) if self.metrics else None
 
     @property
     def highest_coverage(self) -> float:
-        """The highest coverage of the conformal table."""
-        return max(point.coverage for point in self.conformal)
+        """The highest coverage of the conformal table; 0 without one."""
+        return max((point.coverage for point in self.conformal), default=0.0)
 
 
 class LabelOptions(StrictOptions):
@@ -101,8 +101,13 @@ def conformal_point(manifest: LabelManifest, coverage: float) -> ConformalPoint:
     """The row of the conformal table with the least coverage that is at least `coverage`.
 
     Raises:
-        InvalidRequest: the coverage is above the table's highest.
+        InvalidRequest: the coverage is above the table's highest, or there is no table.
     """
+    if not manifest.conformal:
+        raise InvalidRequest(
+            f"coverage={coverage}: {manifest.name} has no label sets, since it was never evaluated: leave it out.",
+            parameter="coverage",
+        )
     enough = [point for point in manifest.conformal if point.coverage >= coverage - 1e-9]
     if not enough:
         raise InvalidRequest(
@@ -133,4 +138,4 @@ def labelling(manifest: LabelManifest, options: LabelOptions) -> Callable[..., d
 
 def label_bounds(manifest: LabelManifest, _limit: int) -> dict[str, Any]:
     """The values accepted for `coverage`; see `service.tasks.base.Operation.bounds`."""
-    return {"coverage": {"maximum": manifest.highest_coverage}}
+    return {"coverage": {"maximum": manifest.highest_coverage}} if manifest.conformal else {}

@@ -11,6 +11,7 @@ from service.tasks.base import Operation, Task
 from service.tasks.classification.task import CLASSIFICATION
 from service.tasks.detection.task import DETECTION
 from service.tasks.tabular.task import TABULAR
+from service.tasks.tensors.task import TENSORS
 from service.tasks.text.task import TEXT
 
 
@@ -52,7 +53,7 @@ class Registry:
         return read_manifest_of(folder, {name: task.manifest for name, task in self.tasks.items()})
 
 
-BUILT_IN = Registry(CLASSIFICATION, DETECTION, AUTOENCODER, ENCODER, DECODER, TEXT, TABULAR)
+BUILT_IN = Registry(CLASSIFICATION, DETECTION, AUTOENCODER, ENCODER, DECODER, TEXT, TABULAR, TENSORS)
 
 
 def read_manifest(folder: Path) -> ManifestBase:

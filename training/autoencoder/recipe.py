@@ -41,6 +41,7 @@ from training.export.ood import MAPS, OodData, ood_data_from_images
 from training.options import override
 from training.phases import Work
 from training.recipe import Draft, Recipe
+from training.registry import training_of
 from training.report.plots import Curve, write_curves
 from training.report.record import update_record
 from training.report.samples import draw_images
@@ -149,7 +150,7 @@ class AutoencoderRecipe(Recipe[AutoencoderOptions, ImageData]):
 
     def reload(self, manifest: ImageCodeManifest, folder: Path, options: Any) -> ImageData:
         height, width = manifest.image.height, manifest.image.width
-        return _load(options, height if height == width else None, int(manifest.training.settings["seed"]))
+        return _load(options, height if height == width else None, int(training_of(manifest).settings["seed"]))
 
     def labelled(self, manifest: ImageCodeManifest, options: Any) -> Labelled:
         return RestoredImages(manifest, options)

@@ -48,6 +48,7 @@ from training.export.ood import OodData, images_less, ood_data_from_images, ood_
 from training.options import override, short_name
 from training.phases import Work
 from training.recipe import Draft, Recipe
+from training.registry import data_of, training_of
 from training.report.plots import write_curves
 from training.report.record import update_record
 from training.report.samples import draw_images
@@ -201,7 +202,7 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
 
     def reload(self, manifest: ClassifierManifest, folder: Path, options: Any) -> ImageData:
         height, width = manifest.image.height, manifest.image.width
-        return _load(options, height if height == width else None, int(manifest.training.settings["seed"]))
+        return _load(options, height if height == width else None, int(training_of(manifest).settings["seed"]))
 
     def labelled(self, manifest: ClassifierManifest, options: Any) -> Labelled:
         return labelled_images(manifest, options)
@@ -212,7 +213,7 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
     def ood_data(
         self, manifest: ClassifierManifest, folder: Path, data: ImageData, foreign: Mapping[str, str]
     ) -> OodData:
-        enlarged = int(manifest.training.settings.get("network_size") or 0)
+        enlarged = int(training_of(manifest).settings.get("network_size") or 0)
         return ood_data_from_images(data, foreign, enlarged=enlarged)
 
 
@@ -244,7 +245,7 @@ class ClassificationEvaluator(LabelEvaluator):
             renew_golden(graph, folder, manifest)
         evaluation = self.evaluate(graph, scaling)
         division = division_digest(self.data.division[1])
-        described = manifest.data.model_copy(update={"division": division})
+        described = data_of(manifest).model_copy(update={"division": division})
         manifest = manifest.model_copy(update=evaluation.fields | {"data": described})
         variants = []
         for variant in manifest.variants:

@@ -32,6 +32,7 @@ from training.export.evaluator import Evaluator, run_in_batches, sample
 from training.export.graph import renew_golden
 from training.export.layers import Inputs
 from training.export.ood import MAPS, OodData, ood_uses, some_indices
+from training.registry import training_of
 
 INPUT = "images"
 PENALTIES = (0.0, 4.0, 8.0, 12.0)
@@ -82,7 +83,7 @@ class DetectionEvaluator(Evaluator):
     def renew(self, folder: Path, manifest: DetectorManifest, *, fit: bool) -> DetectorManifest:
         if fit:
             raise ValueError(f"--calibrate: {manifest.name} is no classifier of images; leave it out")
-        settings = DetectionSettings.stated(manifest.training.settings)
+        settings = DetectionSettings.stated(training_of(manifest).settings)
         graph, split = folder / MODEL, self.data.validation
         base = settings.suppression.model_copy(update={"max_detections": manifest.suppression.max_detections})
         suppression = choose(*graph_outputs(graph, split), split, self.data.classes, base)

@@ -38,6 +38,7 @@ from training.export.ood import OodData
 from training.options import override
 from training.phases import Work
 from training.recipe import Draft, Recipe
+from training.registry import training_of
 from training.report.plots import write_curves
 from training.report.record import update_record
 from training.run import Run
@@ -128,7 +129,7 @@ class DetectionRecipe(Recipe[DetectionOptions, DetectionData]):
         return [Draft(name=run.name, write=write, network=network, ood_data=ood_data, evaluator=evaluator)]
 
     def reload(self, manifest: DetectorManifest, folder: Path, options: Any) -> DetectionData:
-        size, seed = (manifest.image.height, manifest.image.width), int(manifest.training.settings["seed"])
+        size, seed = (manifest.image.height, manifest.image.width), int(training_of(manifest).settings["seed"])
         return load_detection(options.data, size=size, bad=options.bad, limit=options.limit, seed=seed)
 
     def labelled(self, manifest: DetectorManifest, options: Any) -> Labelled:

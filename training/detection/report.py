@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw
 
-from service.tasks.detection.manifest import DetectorManifest
-from service.tasks.detection.thresholds import best_f1
+from service.tasks.detection.manifest import DetectorClassMetrics, DetectorManifest, ThresholdCurves
 from service.tasks.palette import class_colour, ink_on
 from training.detection.augment import augment
 from training.detection.data import DetectionData, DetectionSplit, FloatArray, IntArray
@@ -57,11 +56,14 @@ def write_report(
     folder: Path, manifest: DetectorManifest, detections: Sequence[Detections], data: DetectionData
 ) -> None:
     """Draws and records what was measured on the test split, given the detections in its images."""
-    confidence, test, classes = best_f1(manifest.curves), data.test, data.classes
+    if manifest.metrics is None or manifest.curves is None or manifest.measured_curves is None:
+        raise ValueError(f"{manifest.name}: was never evaluated")
+    measured, per_class = manifest.measured_curves, manifest.metrics.per_class
+    confidence, test, classes = manifest.default_confidence, data.test, data.classes
     wrong = mistakes(detections, test, classes, confidence)
-    save_plot(folder, "thresholds.png", 12, 3.6, lambda axes: _thresholds(axes, manifest, confidence), 3)
+    save_plot(folder, "thresholds.png", 12, 3.6, lambda axes: _thresholds(axes, measured, confidence), 3)
     reached = average_precision(detections, test, classes).by_recall
-    save_plot(folder, "precision-recall.png", 6.4, 4.4, lambda axes: _precision_recall(axes[0], manifest, reached))
+    save_plot(folder, "precision-recall.png", 6.4, 4.4, lambda axes: _precision_recall(axes[0], per_class, reached))
     (folder / REPORT / "overlap.jpg").unlink(missing_ok=True)
     if examples := _overlap_examples(detections, test):
         save_plot(folder, "overlap.jpg", 12, 3.4, lambda axes: _draw_overlap(axes, test, examples), len(_OVERLAPS))
@@ -104,8 +106,7 @@ def write_augmented(folder: Path, data: DetectionData, settings: AugmentOptions)
     save_plot(folder, "augmented.jpg", 12, 4.8, draw, 4, 2)
 
 
-def _thresholds(axes: Sequence[Axes], manifest: DetectorManifest, confidence: float) -> None:
-    curves = manifest.measured_curves
+def _thresholds(axes: Sequence[Axes], curves: ThresholdCurves, confidence: float) -> None:
     lines = [(label, curve, class_colour(index), 1.5) for index, (label, curve) in enumerate(curves.per_class.items())]
     for axis, figure in zip(axes, ("precision", "recall", "f1"), strict=True):
         for label, curve, colour, width in [*lines, ("all", curves.overall, MEASURED, 2.4)]:
@@ -119,9 +120,9 @@ def _thresholds(axes: Sequence[Axes], manifest: DetectorManifest, confidence: fl
     axes[0].legend()
 
 
-def _precision_recall(axis: Axes, manifest: DetectorManifest, reached: npt.NDArray[np.float64]) -> None:
+def _precision_recall(axis: Axes, per_class: Sequence[DetectorClassMetrics], reached: npt.NDArray[np.float64]) -> None:
     recalls = np.linspace(0.0, 1.0, reached.shape[1])
-    for index, row in enumerate(manifest.metrics.per_class):
+    for index, row in enumerate(per_class):
         known = reached[index] > 0
         if row.support and known.any():
             recall, precision = recalls[known], reached[index][known]

@@ -51,7 +51,8 @@ def start_from(model: nn.Module, folder: Path) -> None:
 def fingerprint_of(folder: Path) -> str | None:
     """The fingerprint of the data that a run or a published version was trained on; None if `folder` is neither."""
     if (folder / MANIFEST).is_file():
-        return read_manifest(folder).data.fingerprint
+        data = read_manifest(folder).data
+        return data.fingerprint if data else None
     if not (folder / CHECKPOINT).is_file():
         return None
     saved: dict[str, dict[str, str]] = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)

@@ -23,7 +23,7 @@ from training.export.ood import with_ood
 from training.export.publish import publish
 from training.export.quantize import with_variants
 from training.published_options import METHODS, UnknownVersion
-from training.registry import read_manifest, recipe_of
+from training.registry import data_of, read_manifest, recipe_of, training_of
 from training.report.card import CARD, render_card
 
 # Changes a copy of a version, given its folder, its manifest and its data; returns its manifest.
@@ -105,7 +105,7 @@ def _publish_changed(options: Any, console: Console, kind: str, change: Change) 
     started = time.perf_counter()
     folder = _find_version(options.models, options.model)
     manifest = read_manifest(folder)
-    step = history.begun(kind, options.command_line, manifest.data.fingerprint)
+    step = history.begun(kind, options.command_line, data_of(manifest).fingerprint)
 
     def write(target: Path) -> ManifestBase:
         shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
@@ -124,14 +124,15 @@ def _publish_changed(options: Any, console: Console, kind: str, change: Change) 
 
 def _reload(manifest: ManifestBase, folder: Path, options: Any) -> Any:
     data: Any = recipe_of(manifest).reload(manifest, folder, options)
-    if fingerprint_like(data, manifest.data.fingerprint) != manifest.data.fingerprint:
+    stated = data_of(manifest)
+    if fingerprint_like(data, stated.fingerprint) != stated.fingerprint:
         raise ValueError(
-            f"--data {options.data}: is not what {manifest.name} was trained on ({manifest.data.name}), or not split "
+            f"--data {options.data}: is not what {manifest.name} was trained on ({stated.name}), or not split "
             "in the same way: its figures would say nothing. Give the data and the options that its recipe had."
         )
-    recorded = manifest.data.division or history.chosen_by(manifest)
+    recorded = stated.division or history.chosen_by(manifest)
     # Without a recorded division, all of validation chose the epoch, or another half of it than today's.
-    alike = recorded == division_digest(data.division[1]) if recorded else manifest.training.chosen_on is None
+    alike = recorded == division_digest(data.division[1]) if recorded else training_of(manifest).chosen_on is None
     if not alike:
         raise ValueError(
             f"{manifest.name}: its validation split was divided differently when it was trained, so items that chose "

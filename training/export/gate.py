@@ -22,7 +22,7 @@ from service.policy.policy import LATEST, Policy
 from training.data.contents import fingerprint_like
 from training.data.dataset import DataSet
 from training.export.figures import Interval, difference, wilson
-from training.registry import read_manifest
+from training.registry import data_of, read_manifest
 
 CANDIDATE = "candidate"
 
@@ -33,7 +33,7 @@ def compare(new: ManifestBase, serving: ManifestBase) -> tuple[bool, str]:
     It is worse if the 95 % interval of the difference excludes that it is as good. A figure without an interval counts
     as exact. A version that cannot be compared is not worse; the words say why.
     """
-    if new.data.fingerprint != serving.data.fingerprint:
+    if new.data is None or serving.data is None or new.data.fingerprint != serving.data.fingerprint:
         return False, "the two cannot be compared: they were measured on different data"
     figure, other = new.main_figure, serving.main_figure
     if figure is None or other is None or figure.name != other.name:
@@ -45,7 +45,7 @@ def compare(new: ManifestBase, serving: ManifestBase) -> tuple[bool, str]:
 
 
 def _interval(figure: MainFigure, manifest: ManifestBase) -> tuple[Interval, str]:
-    interval, items = manifest.intervals.get(figure.name), manifest.data.test
+    interval, items = manifest.intervals.get(figure.name), data_of(manifest).test
     if interval is None and figure.is_share and items:
         interval = wilson(round(figure.value * items), items)
     if interval is None:
@@ -60,9 +60,9 @@ def comparable_fingerprint(folder: Path, data: DataSet) -> str:
     """
     for version in versions_in(folder) if folder.is_dir() else ():
         with contextlib.suppress(InvalidModel):
-            recorded = read_manifest(folder / version).data.fingerprint
-            if fingerprint_like(data, recorded) == recorded:
-                return recorded
+            known = read_manifest(folder / version).data
+            if known and fingerprint_like(data, known.fingerprint) == known.fingerprint:
+                return known.fingerprint
     return data.fingerprint
 
 

@@ -20,7 +20,7 @@ from training.data.splits import division_digest
 from training.engine.weights import CHECKPOINT, weights_file
 from training.export.variants import machine
 from training.options import short_name
-from training.registry import read_manifest
+from training.registry import data_of, read_manifest
 
 TRAIN = "train"
 
@@ -87,9 +87,11 @@ def public(command: str | None) -> str | None:
 
 
 def steps_of(manifest: ManifestBase) -> tuple[Step, ...]:
-    """The history of a version; of one without a history, its training as far as the manifest tells."""
+    """The history of a version; of one without a history, its training, as far as the manifest tells."""
     if manifest.history:
         return manifest.history
+    if manifest.training is None:
+        return ()
     training = manifest.training
     step = Step(
         kind=TRAIN,
@@ -97,7 +99,7 @@ def steps_of(manifest: ManifestBase) -> tuple[Step, ...]:
         epochs=training.epochs_run,
         best_epoch=training.best_epoch,
         seconds=training.seconds,
-        data=manifest.data.fingerprint,
+        data=data_of(manifest).fingerprint,
         note=f"{training.chosen_on:,} validation items chose its epoch." if training.chosen_on else "",
     )
     return (step,)

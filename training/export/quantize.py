@@ -32,6 +32,7 @@ from training.export.layers import LAYERS, Inputs, after_the_layers
 from training.export.ood import OodData, add_ood
 from training.export.variants import Device, Trial, compare_speed
 from training.published_options import METHODS
+from training.registry import data_of
 from training.report.variants import write_variants
 
 # Training inputs for the ranges of activations.
@@ -91,7 +92,7 @@ def with_variants(
     variants = (*(card for card in manifest.variants if card.name not in names), *cards)
     complete = history.with_uses(
         manifest.model_copy(update={"variants": variants}),
-        Use(split="train", purpose=history.RANGES, items=min(CALIBRATION, manifest.data.train)),
+        Use(split="train", purpose=history.RANGES, items=min(CALIBRATION, data_of(manifest).train)),
         *evaluator.scored(history.VARIANTS),
         *evaluator.measured(),
         *(ood_data.uses if ood_data else ()),

@@ -21,6 +21,7 @@ from training.export.history import (
     WEIGHTS,
     steps_of,
 )
+from training.registry import data_of
 
 # What later weights depend on, and what every training fits anew for each of the two.
 _INHERITED = {WEIGHTS, EPOCH, INTERPOLATION, VOCABULARY}
@@ -32,12 +33,13 @@ def history_of(manifest: ManifestBase) -> dict[str, Any]:
     """The steps, the uses of the splits as table rows, and what follows from these, for the template."""
     steps = steps_of(manifest)
     noun = _ITEMS.get(manifest.task, "image" if hasattr(manifest, "image") else "item")
-    sizes = {"train": manifest.data.train, "validation": manifest.data.validation, "test": manifest.data.test}
+    data = data_of(manifest)
+    sizes = {"train": data.train, "validation": data.validation, "test": data.test}
     return {
         "noun": noun,
         "steps": steps,
         "uses": _rows_of_uses(_numbered(steps), sizes),
-        "held_out": joined(manifest.data.held_out or ()),
+        "held_out": joined(data.held_out or ()),
         "fitted": [text for purpose in (LABEL_SETS, P_VALUES) if (text := fitted(manifest, purpose))],
         "tested": _tested(steps, count(sizes["test"], noun)),
     }

@@ -32,6 +32,7 @@ from training.export.ood import OodData, some_indices
 from training.options import FitOptions, override
 from training.phases import Work
 from training.recipe import Draft, Recipe
+from training.registry import training_of
 from training.report.plots import Curve, write_curves
 from training.report.record import update_record
 from training.run import Run
@@ -187,7 +188,7 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
             target=manifest.target,
             kind=manifest.kind,
             columns=tuple(column.name for column in manifest.columns),
-            fit=FitOptions(seed=int(manifest.training.settings["seed"])),
+            fit=FitOptions(seed=int(training_of(manifest).settings["seed"])),
         )
         return load_table(again)
 

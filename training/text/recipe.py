@@ -33,6 +33,7 @@ from training.export.ood import MOST_TEST, MOST_TRAINING, OodData, ood_items, oo
 from training.options import override
 from training.phases import Work
 from training.recipe import Draft, Recipe
+from training.registry import training_of
 from training.report.plots import write_curves
 from training.report.record import update_record
 from training.report.samples import LINES, table_of
@@ -217,7 +218,7 @@ class TextRecipe(Recipe[TextOptions, TextData]):
         )
 
     def reload(self, manifest: TextManifest, folder: Path, options: Any) -> TextData:
-        return _load(options, int(manifest.training.settings["seed"]))
+        return _load(options, int(training_of(manifest).settings["seed"]))
 
     def labelled(self, manifest: TextManifest, options: Any) -> Labelled:
         return labelled_texts(manifest, options)

@@ -37,7 +37,10 @@ class ModelSummary(BaseModel):
     metrics: dict[str, float] = Field(
         examples=[{"accuracy": 0.94}], description="how good it is, with this variant, on the test split of `data`"
     )
-    data: str = Field(examples=["CIFAR-10 (JPEG q75)"])
+    data: str | None = Field(
+        examples=["CIFAR-10 (JPEG q75)"],
+        description="that it was trained or measured on; null if unknown",
+    )
     queue_depth: int = Field(examples=[0], description="items that wait now")
     max_batch: int = Field(examples=[64])
 
@@ -145,7 +148,7 @@ def _summary(version: Version, repository: Repository) -> dict[str, Any]:
         "other_variants": version.others,
         "labels": len(manifest.labels),
         "metrics": manifest.headline,
-        "data": manifest.data.name,
+        "data": manifest.data.name if manifest.data else None,
         "queue_depth": version.batcher.depth,
         "max_batch": version.max_batch,
     }

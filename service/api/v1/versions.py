@@ -56,7 +56,9 @@ register_url_convertor("version", _VersionConvertor())
 class SampleList(BaseModel):
     """How many samples there are: `…/samples/0` is the first."""
 
-    data: str = Field(examples=["CIFAR-10 (JPEG q75)"], description="where they come from")
+    data: str | None = Field(
+        examples=["CIFAR-10 (JPEG q75)"], description="where they come from; null if that is not known"
+    )
     media_types: list[str] = Field(
         examples=[["image/png"]], description="of each sample, in order; empty where there are none"
     )
@@ -103,7 +105,7 @@ def versions_router(registry: Registry) -> APIRouter:
             manifest = lease.version.manifest
             labels = manifest.golden.labels
             return SampleList(
-                data=manifest.data.name,
+                data=manifest.data.name if manifest.data else None,
                 media_types=[each.media_type for each in found],
                 labels=None if labels is None else [labels[each.row] for each in found],
             )

@@ -40,18 +40,20 @@ def describe_model(version: Version, numbers: Sequence[str]) -> dict[str, Any]:
 
 
 def describe_configuration(version: Version) -> dict[str, Any]:
-    """A model's configuration, in which shapes leave the batch out."""
+    """A model's configuration, in which shapes leave the batch out, if there is one."""
     manifest = version.manifest
+    batched = manifest.batched
+    batching = {"preferred_batch_size": [version.max_batch], "max_queue_delay_microseconds": 0}
     parameters = {"description": manifest.description, "variant": version.variant}
     return {
         "name": version.name,
         "platform": PLATFORM,
         "backend": BACKEND,
         "version_policy": {"specific": {"versions": [version.version]}},
-        "max_batch_size": manifest.max_batch,
-        "input": [_configured(spec) for spec in manifest.inputs],
-        "output": [_configured(spec) for spec in manifest.outputs],
-        "dynamic_batching": {"preferred_batch_size": [version.max_batch], "max_queue_delay_microseconds": 0},
+        "max_batch_size": manifest.max_batch if batched else 0,
+        "input": [_configured(spec, batched) for spec in manifest.inputs],
+        "output": [_configured(spec, batched) for spec in manifest.outputs],
+        **({"dynamic_batching": batching} if batched else {}),
         "instance_group": [
             {"name": version.name, "kind": "KIND_CPU" if version.device == "cpu" else "KIND_GPU", "count": 1}
         ],
@@ -63,6 +65,7 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "datatype": datatype(spec.dtype), "shape": list(spec.shape)}
 
 
-def _configured(spec: TensorSpec) -> dict[str, Any]:
+def _configured(spec: TensorSpec, batched: bool) -> dict[str, Any]:
     name = datatype(spec.dtype)
-    return {"name": spec.name, "data_type": _TYPES.get(name, f"TYPE_{name}"), "dims": list(spec.shape[1:])}
+    dims = spec.shape[1:] if batched else spec.shape
+    return {"name": spec.name, "data_type": _TYPES.get(name, f"TYPE_{name}"), "dims": list(dims)}

@@ -79,6 +79,7 @@ class Inference:
     Attributes:
         id: that the response repeats.
         inputs: an array for each input of the model, in its order; all with the same number of items.
+        batched: whether the first axis of the arrays is the item; otherwise they are one item.
         outputs: that are asked for, in the order of the response.
         timeout: seconds that the caller waits; None for as long as the service allows.
         background: whether it may be late.
@@ -86,6 +87,7 @@ class Inference:
 
     id: str
     inputs: tuple[Array, ...]
+    batched: bool
     outputs: tuple[Wanted, ...]
     timeout: float | None = None
     background: bool = False
@@ -93,14 +95,14 @@ class Inference:
     @property
     def count(self) -> int:
         """The number of items."""
-        return len(self.inputs[0])
+        return len(self.inputs[0]) if self.batched else 1
 
     @property
     def items(self) -> list[Any]:
         """The items as `CallScope.infer` takes them: views of the arrays."""
-        if len(self.inputs) == 1:
-            return list(self.inputs[0])
-        return list(zip(*self.inputs, strict=True))
+        if not self.batched:
+            return [self.inputs[0] if len(self.inputs) == 1 else self.inputs]
+        return list(self.inputs[0]) if len(self.inputs) == 1 else list(zip(*self.inputs, strict=True))
 
 
 def read_request(body: bytes, header_length: int | None, manifest: ManifestBase, most: int) -> Inference:
@@ -157,7 +159,7 @@ def ask(
     Raises:
         BadTensor: an output or a parameter is not possible.
     """
-    if len({len(array) for array in inputs}) > 1:
+    if manifest.batched and len({len(array) for array in inputs}) > 1:
         raise BadTensor(f"the inputs have different numbers of items: {', '.join(str(len(each)) for each in inputs)}")
     timeout, background = _schedule(parameters)
     indices = {spec.name: index for index, spec in enumerate(manifest.outputs)}
@@ -170,13 +172,15 @@ def ask(
         classes = own.get("classification", 0)
         if not isinstance(classes, int) or isinstance(classes, bool) or classes < 0:
             raise BadTensor(f"output {name!r}: `classification` must be a whole number")
+        if classes and manifest.outputs[indices[name]].dtype == "str":
+            raise BadTensor(f"output {name!r}: holds strings, which `classification` cannot order")
         sent = own.get("binary_data", binary)
         if not isinstance(sent, bool):
             raise BadTensor(f"output {name!r}: `binary_data` must be true or false")
         wanted.append(Wanted(indices[name], classes, sent))
     if len({each.index for each in wanted}) < len(wanted):
         raise BadTensor("an output is asked for twice")
-    return Inference(id, tuple(inputs), tuple(wanted), timeout, background)
+    return Inference(id, tuple(inputs), manifest.batched, tuple(wanted), timeout, background)
 
 
 class Given(NamedTuple):
@@ -218,7 +222,7 @@ def read_inputs(
             raise BadTensor(
                 f"input {name!r}: has the datatype {truncate(stated)}; the model takes {datatype(spec.dtype)}"
             )
-        shape = check_shape(name, sizes, spec, most, manifest.longest)
+        shape = check_shape(name, sizes, spec, most if manifest.batched else None, manifest.longest)
         if any(key.startswith("shared_memory") for key in parameters):
             raise BadTensor(f"input {name!r}: shared memory is not supported")
         arrays[name] = read(index, spec, shape)
@@ -270,7 +274,9 @@ def output_of(wanted: Wanted, manifest: ManifestBase, rows: Sequence[tuple[Any, 
     """An output of all items."""
     spec = manifest.outputs[wanted.index]
     array = np.stack([row[wanted.index] for row in rows])
-    return spec, classify(array, wanted.classes, manifest.labels) if wanted.classes else array
+    if wanted.classes:
+        array = classify(array, wanted.classes, manifest.labels)
+    return spec, array if manifest.batched else array[0]
 
 
 class _Blobs:
@@ -326,15 +332,15 @@ def _raw(body: bytes, manifest: ManifestBase) -> Inference:
     if len(manifest.inputs) != 1:
         raise InvalidRequest("The model has several inputs: send them with their names.")
     (spec,) = manifest.inputs
-    open_axes = [axis for axis, size in enumerate(spec.shape) if size < 0 and axis]
-    shape = [1, *spec.shape[1:]]
+    shape = [1, *spec.shape[1:]] if manifest.batched else [*spec.shape]
+    open_axes = [axis for axis, size in enumerate(shape) if size < 0]
     try:
         if len(open_axes) == 1 and spec.dtype != "str":
-            rest = math.prod(size for size in shape[1:] if size >= 0) * np.dtype(spec.dtype).itemsize
+            rest = math.prod(size for size in shape if size >= 0) * np.dtype(spec.dtype).itemsize
             shape[open_axes[0]] = len(body) // rest
         elif open_axes:
             raise BadTensor(f"input {spec.name!r}: has open axes; send its shape")
-        checked = check_shape(spec.name, shape, spec, 1, manifest.longest)
+        checked = check_shape(spec.name, shape, spec, 1 if manifest.batched else None, manifest.longest)
         array = from_bytes(spec.name, memoryview(body), spec.dtype, checked)
         _check_values(spec.name, array, manifest)
         return ask(manifest, [array], id="", outputs=(), parameters={}, binary=True)

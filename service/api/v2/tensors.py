@@ -49,14 +49,14 @@ def datatype_of(array: Array) -> str:
     return "BYTES" if array.dtype.kind in "OUS" else _NAMES[array.dtype.name]
 
 
-def check_shape(name: str, shape: Sequence[Any], spec: TensorSpec, most: int, longest: int) -> tuple[int, ...]:
+def check_shape(name: str, shape: Sequence[Any], spec: TensorSpec, most: int | None, longest: int) -> tuple[int, ...]:
     """The shape of an input that fits the model.
 
     Args:
         name: of the input.
         shape: as the client states it.
         spec: of the model.
-        most: the largest batch that a request may hold.
+        most: the largest batch that a request may hold; None if the first axis is no batch.
         longest: the largest size of an axis that the model leaves open.
 
     Raises:
@@ -68,12 +68,14 @@ def check_shape(name: str, shape: Sequence[Any], spec: TensorSpec, most: int, lo
     shown = describe_shape(shape)
     if len(shape) != len(spec.shape):
         raise BadTensor(f"input {name!r}: has the shape {shown}; {expected}")
-    batch, *rest = shape
-    if batch < 1:
-        raise BadTensor(f"input {name!r}: has the shape {shown}: the batch must have at least one item")
-    if batch > most:
-        raise BadTensor(f"input {name!r}: has {batch} items; at most {most} are accepted in a request")
-    for size, wanted in zip(rest, spec.shape[1:], strict=True):
+    rest = zip(shape, spec.shape, strict=True)
+    if most is not None:
+        batch, _ = next(rest)
+        if batch < 1:
+            raise BadTensor(f"input {name!r}: has the shape {shown}: the batch must have at least one item")
+        if batch > most:
+            raise BadTensor(f"input {name!r}: has {batch} items; at most {most} are accepted in a request")
+    for size, wanted in rest:
         if wanted >= 0 and size != wanted:
             raise BadTensor(f"input {name!r}: has the shape {shown}; {expected}")
         if wanted < 0 and not 1 <= size <= longest:

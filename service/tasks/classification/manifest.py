@@ -17,7 +17,7 @@ class ClassifierManifest(LabelManifest):
     @property
     def headline(self) -> dict[str, float]:
         """The main test figures."""
-        return {"accuracy": self.metrics.accuracy}
+        return {"accuracy": self.metrics.accuracy} if self.metrics else {}
 
     @model_validator(mode="after")
     def _check_shapes(self) -> "ClassifierManifest":

@@ -12,7 +12,6 @@ from service.tasks.base import Agreement, Comparison, Measure, Outcome, Row
 from service.tasks.detection.boxes import describe, detections
 from service.tasks.detection.letterbox import Boxes, Letterbox
 from service.tasks.detection.manifest import DetectorManifest
-from service.tasks.detection.thresholds import best_f1
 from service.tasks.familiarity import with_familiarity
 
 # The overlap of the usual figures, such as AP at 0.5.
@@ -31,7 +30,7 @@ def between(default: DetectorManifest, candidate: DetectorManifest) -> Measure:
     require_equal("frames", default.image.shape, candidate.image.shape)
     if not set(default.labels) & set(candidate.labels):
         raise Incomparable("The versions cannot be compared: they have no label in common.")
-    threshold, other_threshold = best_f1(default.curves), best_f1(candidate.curves)
+    threshold, other_threshold = default.default_confidence, candidate.default_confidence
 
     def compare(ours: Row, theirs: Row) -> Comparison:
         boxes, labels = _above(ours, threshold, default.labels)
@@ -50,7 +49,7 @@ def between(default: DetectorManifest, candidate: DetectorManifest) -> Measure:
 
 def outcome(manifest: DetectorManifest, row: Row) -> Outcome:
     """See `service.tasks.base.Agreement`. The label is that of most boxes."""
-    _, labels = _above(row, best_f1(manifest.curves), manifest.labels)
+    _, labels = _above(row, manifest.default_confidence, manifest.labels)
     common = Counter(labels).most_common(1)
     return Outcome(common[0][0] if common else None, p_value(manifest, row))
 
@@ -61,7 +60,7 @@ def result(manifest: DetectorManifest, frame: Any, row: Row) -> dict[str, Any]:
     geometry = Letterbox.of(height, width, height, width)
     found, scores, indices, *more = row
     boxes = detections(
-        (found, scores, indices), geometry, manifest.labels, confidence=best_f1(manifest.curves), most=_MOST
+        (found, scores, indices), geometry, manifest.labels, confidence=manifest.default_confidence, most=_MOST
     )
     return with_familiarity(describe(None, geometry, boxes), more)
 

@@ -62,6 +62,12 @@ class ThresholdCurves(Card):
                 raise ValueError("every curve needs a point for each threshold")
         return self
 
+    @property
+    def best_f1(self) -> float:
+        """The threshold with the best balance of precision and recall, over all classes."""
+        f1 = self.overall.f1
+        return self.confidence[f1.index(max(f1))]
+
 
 class Suppression(Card):
     """Non-maximum suppression in the graph; its parameters were chosen on the validation split.
@@ -103,7 +109,8 @@ class DetectorManifest(FamiliarManifest):
     (batch, detections; 0 fills up) and `classes` (batch, detections: indices of labels).
 
     Attributes:
-        curves: on the validation split; they choose thresholds.
+        confidence: the default threshold of a detector that was never evaluated.
+        curves: on the validation split; they choose thresholds. None if it was never evaluated.
         test_curves: on the test split, which took no part in the choice. Older versions have only these, as `curves`.
     """
 
@@ -111,27 +118,35 @@ class DetectorManifest(FamiliarManifest):
     labels: tuple[str, ...]
     image: LetterboxInput
     suppression: Suppression
-    metrics: DetectorMetrics
-    curves: ThresholdCurves
-    test_curves: ThresholdCurves | None = Field(None, exclude_if=lambda curves: curves is None)
+    confidence: Probability | None = optional(None)
+    metrics: DetectorMetrics | None = optional(None)
+    curves: ThresholdCurves | None = optional(None)
+    test_curves: ThresholdCurves | None = optional(None)
     variants: tuple[DetectorVariant, ...] = Field((), exclude_if=lambda variants: not variants)
 
     @property
-    def measured_curves(self) -> ThresholdCurves:
+    def measured_curves(self) -> ThresholdCurves | None:
         """The curves on the test split."""
         return self.test_curves or self.curves
 
     @property
-    def headline(self) -> dict[str, float]:
-        """The main test figures."""
-        return {"map_50": self.metrics.map_50, "map": self.metrics.map}
+    def default_confidence(self) -> float:
+        """The threshold that counts unless a client chooses one: that of the best F1 on the validation split."""
+        return self.curves.best_f1 if self.curves else self.confidence or 0.0
 
     @property
-    def main_figure(self) -> MainFigure:
-        return MainFigure("map", self.metrics.map)
+    def headline(self) -> dict[str, float]:
+        """The main test figures."""
+        return {"map_50": self.metrics.map_50, "map": self.metrics.map} if self.metrics else {}
+
+    @property
+    def main_figure(self) -> MainFigure | None:
+        return MainFigure("map", self.metrics.map) if self.metrics else None
 
     @model_validator(mode="after")
     def _check_shapes(self) -> "DetectorManifest":
+        if (self.curves is None) == (self.confidence is None):
+            raise ValueError("it needs either curves or a confidence")
         most = self.suppression.max_detections
         self.check_shapes([self.image.shape], [(-1, most, 4), (-1, most), (-1, most)], "image and suppression")
         if (names := [spec.name for spec in self.answers]) != ["boxes", "scores", "classes"]:

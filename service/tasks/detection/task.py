@@ -118,7 +118,8 @@ async def detect(call: Call[DetectorManifest, DetectOptions]) -> Results | Pictu
 
 
 def _bounds(manifest: DetectorManifest, _limit: int) -> dict[str, Any]:
-    figures = {name: {"maximum": best} for name, best in best_figures(manifest.curves).items()}
+    reached = best_figures(manifest.curves) if manifest.curves else {}
+    figures = {name: {"maximum": best} for name, best in reached.items()}
     return {**figures, "classes": {"examples": [",".join(manifest.labels)]}}
 
 

@@ -9,16 +9,11 @@ from service.tasks.detection.manifest import DetectorManifest, ThresholdCurves
 
 
 class ThresholdAnswer(BaseModel):
-    """The threshold that was used, and the figures that it had on the test split, over all classes."""
+    """The threshold that was used, and its figures on the test split over all classes, if the model was evaluated."""
 
     confidence: float = Field(examples=[0.7])
-    precision: float = Field(examples=[0.902027], description="share of the detections that were right")
-    recall: float = Field(examples=[0.565079], description="share of the objects that were found")
-
-
-def best_f1(curves: ThresholdCurves) -> float:
-    """The threshold with the best balance of precision and recall, over all classes."""
-    return curves.confidence[int(np.argmax(curves.overall.f1))]
+    precision: float | None = Field(None, examples=[0.902027], description="share of the detections that were right")
+    recall: float | None = Field(None, examples=[0.565079], description="share of the objects that were found")
 
 
 def best_figures(curves: ThresholdCurves) -> dict[str, float]:
@@ -40,21 +35,29 @@ def choose_threshold(
     threshold, which has the highest precision. The validation split chooses, so the test figures are unbiased.
 
     Raises:
-        InvalidRequest: more than one choice, or a figure that no threshold reached.
+        InvalidRequest: more than one choice, or a figure that no threshold reached or that was never measured.
     """
     choices = {"confidence": confidence, "precision": precision, "recall": recall}
     given = {name: value for name, value in choices.items() if value is not None}
     if len(given) > 1:
         detail = f"{' and '.join(given)} each choose the threshold: give one of them."
         raise InvalidRequest(detail, faults=[Fault(detail, parameter=name) for name in given])
-    curves = manifest.curves
+    curves, measured = manifest.curves, manifest.measured_curves
+    if curves is None or measured is None:
+        if name := next((name for name in given if name != "confidence"), None):
+            raise InvalidRequest(
+                f"{name}={given[name]:g}: {manifest.name} was never evaluated, so nothing is known of its thresholds: "
+                "give `confidence`.",
+                parameter=name,
+            )
+        return ThresholdAnswer(confidence=manifest.default_confidence if confidence is None else confidence)
     points = zip(curves.confidence, curves.overall.precision, curves.overall.recall, strict=True)
     if precision is not None:
         reached = [threshold for threshold, right, found in points if right >= precision and found > 0]
     elif recall is not None:
         reached = [threshold for threshold, _, found in points if found >= recall][::-1]
     else:
-        reached = [best_f1(curves) if confidence is None else confidence]
+        reached = [curves.best_f1 if confidence is None else confidence]
     if not reached:
         ((name, wanted),) = given.items()
         raise InvalidRequest(
@@ -62,7 +65,6 @@ def choose_threshold(
             f"{best_figures(curves)[name]:.4f}.",
             parameter=name,
         )
-    measured = manifest.measured_curves
     # The curves are step functions: the next lower point applies.
     index = max(0, int(np.searchsorted(measured.confidence, reached[0] + 1e-9, side="right")) - 1)
     return ThresholdAnswer(

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from service.inference.cards import Card, MainFigure, Probability
+from service.inference.cards import Card, MainFigure, Probability, optional
 from service.tasks.cards import Calibration, ClassMetrics
 from service.tasks.familiarity import FamiliarManifest
 from service.tasks.tabular.columns import ColumnCard
@@ -35,7 +35,7 @@ class TabularMetrics(Card):
     rmse: float | None = None
     mae: float | None = None
     r2: float | None = None
-    cross_validated: dict[str, CrossValidated]
+    cross_validated: dict[str, CrossValidated] = Field({})
 
 
 class TabularManifest(FamiliarManifest):
@@ -54,7 +54,7 @@ class TabularManifest(FamiliarManifest):
     columns: tuple[ColumnCard, ...] = Field(min_length=1)
     ignored: tuple[str, ...] = ()
     labels: tuple[str, ...]
-    metrics: TabularMetrics
+    metrics: TabularMetrics = optional(TabularMetrics())
     calibration: Calibration | None = None
 
     @cached_property

@@ -29,7 +29,7 @@ class TextManifest(LabelManifest):
     @property
     def headline(self) -> dict[str, float]:
         """The main test figures."""
-        return {"accuracy": self.metrics.accuracy, "macro_f1": self.metrics.macro_f1}
+        return {"accuracy": self.metrics.accuracy, "macro_f1": self.metrics.macro_f1} if self.metrics else {}
 
     @property
     def companions(self) -> tuple[str, ...]:
@@ -40,6 +40,10 @@ class TextManifest(LabelManifest):
     def longest(self) -> int:
         """The most words of a text that are read."""
         return self.max_length
+
+    @property
+    def pads(self) -> bool:
+        return True
 
     @property
     def bounds(self) -> Mapping[str, tuple[Any, Any]]:

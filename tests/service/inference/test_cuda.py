@@ -60,7 +60,8 @@ def test_each_shape_has_a_session_of_its_own_and_the_largest_is_the_first(gpu: R
     assert session.device == "cuda"
     expected = [[(16, SIZE, SIZE, 3)], [(8, SIZE, SIZE, 3)], [(1, SIZE, SIZE, 3)]]
     assert [shapes for shapes, _ in gpu.opened] == expected
-    session.prepare(read_manifest(folder))
+    manifest = read_manifest(folder)
+    session.prepare(manifest, read_golden(folder, manifest))
     assert gpu.runs == expected
 
 

@@ -83,3 +83,13 @@ def test_moved_missing_and_extra_entries_are_found(got, output):
 def test_entries_of_low_rank_do_not_count():
     assert compare(found((10, 10, 0.9), (70, 70, 0.2)), found((10, 11, 0.9), (30, 30, 0.25)), LISTS).acceptable
     assert compare(found((70, 70, 0.2)), found(), LISTS).acceptable
+
+
+def test_strings_nan_and_infinities_are_equal_to_themselves():
+    card = GoldenCard(rows=2, atol=1e-3)
+    want = {"words": np.array([["a"], ["b"]]), "numbers": np.array([[np.nan], [np.inf]], np.float32)}
+    same = {"words": np.array([["a"], ["b"]], object), "numbers": want["numbers"].copy()}
+    assert compare(want, same, card).acceptable
+    assert not compare(want, same | {"words": np.array([["a"], ["c"]], object)}, card).acceptable
+    assert not compare(want, same | {"numbers": np.float32([[np.nan], [-np.inf]])}, card).acceptable
+    assert not compare(want, same | {"numbers": np.float32([[0.0], [np.inf]])}, card).acceptable

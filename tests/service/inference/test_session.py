@@ -11,6 +11,7 @@ import pytest
 from service.inference.cards import TensorSpec
 from service.inference.cuda import cuda_problem
 from service.inference.device import DeviceUnavailable, available_cpus
+from service.inference.golden import read_golden
 from service.inference.manifest import InvalidModel
 from service.inference.session import Session
 from service.inference.shapes import Shape
@@ -131,8 +132,10 @@ def test_a_file_that_is_not_an_onnx_graph(tmp_path: Path, data: bytes):
 
 def test_warm_up_runs_each_batch(tmp_path: Path):
     folder = write_model(tmp_path)
+    manifest = read_manifest(folder)
+    golden = read_golden(folder, manifest)
     for batch in (1, 16):
-        assert session_of(folder).warm_up(read_manifest(folder), Shape(batch)) > 0
+        assert session_of(folder).warm_up(golden.batch(manifest, Shape(batch)), batch) > 0
 
 
 @pytest.mark.skipif(cuda_problem() is None, reason="CUDA works here")

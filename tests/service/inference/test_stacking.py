@@ -1,6 +1,6 @@
 import numpy as np
 
-from service.inference.stacking import run_batch, run_ragged
+from service.inference.stacking import run_alike, run_batch, run_each, run_ragged
 
 
 def test_items_of_one_shape_are_stacked_and_split_again():
@@ -35,3 +35,24 @@ def test_items_of_different_lengths_keep_their_order_and_short_ones_are_not_made
 def test_a_lone_item_is_not_padded():
     rows = run_ragged(lambda inputs: [inputs["ids"]], ("ids",), [np.arange(7)])
     np.testing.assert_array_equal(rows[0][0], np.arange(7))
+
+
+def test_items_of_the_same_shapes_run_together_and_are_not_padded():
+    shapes = []
+
+    def run(inputs):
+        shapes.append(inputs["a"].shape)
+        return [inputs["a"].sum((1, 2))]
+
+    items = [np.ones(shape) for shape in ((2, 3), (3, 2), (2, 3), (1, 1))]
+    assert [float(row[0]) for row in run_alike(run, ("a",), items)] == [6, 6, 6, 1]
+    assert shapes == [(2, 2, 3), (1, 3, 2), (1, 1, 1)]
+
+
+def test_without_a_batch_axis_each_item_runs_by_itself():
+    def run(inputs):
+        assert isinstance(inputs["b"], np.ndarray)
+        return [inputs["a"] * inputs["b"]]
+
+    rows = run_each(run, ("a", "b"), [(np.array([1.0, 2.0]), np.float32(3)), (np.array([1.0]), np.float32(2))])
+    assert [row[0].tolist() for row in rows] == [[3, 6], [2]]

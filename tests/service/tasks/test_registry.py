@@ -92,6 +92,6 @@ def test_names_are_unique_and_correct():
 
 def test_one_name_for_each_task():
     assert list(BUILT_IN.tasks) == [
-        "classification", "detection", "autoencoder", "encoder", "decoder", "text", "tabular",
+        "classification", "detection", "autoencoder", "encoder", "decoder", "text", "tabular", "tensors",
     ]  # fmt: skip
     assert manifest()["task"] in BUILT_IN.tasks

@@ -5,7 +5,6 @@ import pytest
 
 from service.tasks.agreement import Incomparable, check_comparable, measure_between
 from service.tasks.detection.agreement import iou
-from service.tasks.detection.thresholds import best_f1
 from tests.golden_rows import committed
 
 MODEL = committed("detector")
@@ -53,7 +52,7 @@ def test_a_box_has_one_partner():
 
 
 def test_boxes_below_the_threshold_do_not_count():
-    below = best_f1(MODEL.manifest.curves) - 0.01
+    below = MODEL.manifest.default_confidence - 0.01
     assert compare(row(), row((C, 0), score=below)) == (True, 0.0, None)
     assert compare(row((A, 0)), row((A, 0), score=below)).difference == 1
 

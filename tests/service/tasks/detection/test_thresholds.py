@@ -4,7 +4,7 @@ import pytest
 
 from service.errors import InvalidRequest
 from service.tasks.detection.manifest import DetectorManifest
-from service.tasks.detection.thresholds import best_f1, best_figures, choose_threshold, class_filter
+from service.tasks.detection.thresholds import best_figures, choose_threshold, class_filter
 from tests.tiny_detector import manifest
 
 CARD = DetectorManifest.model_validate({**manifest(), "files": {}})
@@ -14,7 +14,7 @@ def test_without_a_choice_the_threshold_has_the_best_f1():
     threshold = choose_threshold(CARD)
     f1 = dict(zip(CARD.curves.confidence, CARD.curves.overall.f1, strict=True))
     assert f1[threshold.confidence] == max(f1.values())
-    assert threshold.confidence == best_f1(CARD.curves)
+    assert threshold.confidence == CARD.default_confidence
 
 
 def test_precision_takes_the_lowest_threshold_that_reached_it():

@@ -1,0 +1,1 @@
+"""Plain tensors: any graph, as the Open Inference Protocol serves it."""
