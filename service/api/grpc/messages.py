@@ -76,7 +76,7 @@ def read_request(message: Message, manifest: ManifestBase, most: int) -> Inferen
 def write_response(asked: Inference, manifest: ManifestBase, version: str, rows: Sequence[tuple[Any, ...]]) -> bytes:
     """The bytes of a ModelInferResponse; its tensors are raw."""
     response = pb.InferResponse(model_name=manifest.name, model_version=version, id=asked.id)
-    raw: list[bytes] = []
+    raw: list[bytes | memoryview] = []
     for wanted in asked.outputs:
         spec, array = output_of(wanted, manifest, rows)
         response.outputs.add(name=spec.name, datatype=datatype_of(array), shape=array.shape)

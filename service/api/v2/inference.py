@@ -23,6 +23,7 @@ from service.api.v2.tensors import (
 )
 from service.errors import InvalidRequest, truncate
 from service.inference.cards import ManifestBase, TensorSpec
+from service.inference.rows import Rows
 from service.tasks.documents import parse_json
 
 # The most values in JSON, or in typed contents of gRPC; binary tensors take a tenth of the time.
@@ -98,11 +99,11 @@ class Inference:
         return len(self.inputs[0]) if self.batched else 1
 
     @property
-    def items(self) -> list[Any]:
-        """The items as `CallScope.infer` takes them: views of the arrays."""
+    def items(self) -> Sequence[Any]:
+        """The items as `CallScope.infer` takes them."""
         if not self.batched:
             return [self.inputs[0] if len(self.inputs) == 1 else self.inputs]
-        return list(self.inputs[0]) if len(self.inputs) == 1 else list(zip(*self.inputs, strict=True))
+        return Rows(self.inputs)
 
 
 def read_request(body: bytes, header_length: int | None, manifest: ManifestBase, most: int) -> Inference:

@@ -145,12 +145,13 @@ def from_bytes(name: str, data: memoryview, dtype: str, shape: tuple[int, ...]) 
     return np.frombuffer(data, wanted.newbyteorder("<")).reshape(shape)
 
 
-def to_bytes(array: Array) -> bytes:
-    """The bytes of a binary tensor."""
+def to_bytes(array: Array) -> bytes | memoryview:
+    """The bytes of a binary tensor, as a view where that is possible."""
     if array.dtype.kind in "OUS":
         encoded = [each if isinstance(each, bytes) else str(each).encode() for each in array.ravel()]
         return b"".join(part for each in encoded for part in (struct.pack("<I", len(each)), each))
-    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    little_endian = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return np.ascontiguousarray(little_endian).reshape(-1).view(np.uint8).data
 
 
 def to_json(array: Array) -> list[Any]:

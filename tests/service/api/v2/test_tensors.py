@@ -92,7 +92,7 @@ def test_numbers_that_are_none_pass_where_the_dtype_has_them():
 @pytest.mark.parametrize("name", [name for name in DATATYPES if name != "BYTES"])
 def test_binary_round_trip(name):
     array = np.array([[0, 1, 1], [1, 0, 1]]).astype(DATATYPES[name])
-    sent = to_bytes(array)
+    sent = bytes(to_bytes(array))
     found = from_bytes("x", memoryview(b"?" + sent)[1:], np.dtype(DATATYPES[name]).name, (2, 3))
     np.testing.assert_array_equal(found, array)
     with pytest.raises(BadTensor, match="bytes"):
