@@ -31,6 +31,7 @@ EXTRAS = {
     "quartet/conformance/rpc.py": "grpc",
     "quartet/completion.py": "server",
     "quartet/offline/": "server",
+    "quartet/offline/triton_repository.py": "grpc",
     "quartet/offline/scoring/parquet.py": "score",
     "quartet/offline/scoring/sources.py": "score",
     "quartet/offline/scoring/on_ray.py": "ray",

@@ -65,7 +65,8 @@ async def post(app: FastAPI, chunk: int) -> dict[str, Any]:
 
     headers = {"inference-header-content-length": len(head), "content-length": len(head) + SIZE, "host": "localhost"}
     scope = {
-        "type": "http", "http_version": "1.1", "method": "POST", "path": "/v2/models/largest/infer", "query_string": b"",
+        "type": "http", "http_version": "1.1", "method": "POST", "query_string": b"",
+        "path": "/v2/models/largest/infer",
         "headers": [(name.encode(), str(value).encode()) for name, value in headers.items()],
         "client": ("127.0.0.1", 1),
     }  # fmt: skip
