@@ -51,6 +51,17 @@ _MOST_READING = 64
 # Clients connect again by themselves.
 _IDLE_MS = 300_000
 _HEALTH = "/v2/health/"
+# Calls of Triton's that would otherwise be answered without a reason.
+_NOT_OFFERED = (
+    "ModelStreamInfer",
+    "TraceSetting",
+    "LogSettings",
+    *(
+        f"{kind}SharedMemory{action}"
+        for kind in ("System", "Cuda")
+        for action in ("Status", "Register", "Unregister")
+    ),
+)
 
 _Context = Any
 _Message = Any
@@ -162,10 +173,11 @@ class GrpcServer:
         }
         # To the client the calls are unary. As streams their messages are read and parsed here, after the key was seen,
         # and not by gRPC on the event loop.
-        return {
+        offered = {
             name: grpc.stream_unary_rpc_method_handler(partial(self._call, name, answer, parse, path))
             for name, (answer, parse, path) in methods.items()
         }
+        return {**dict.fromkeys(_NOT_OFFERED, grpc.stream_stream_rpc_method_handler(_not_offered)), **offered}
 
     async def _call(
         self, method: str, answer: _Answer, parse: Callable[[bytes], Any], path: str, _: Any, context: _Context
@@ -271,6 +283,11 @@ class GrpcServer:
         if error.retry_after is not None:
             context.set_trailing_metadata((("grpc-retry-pushback-ms", str(int(error.retry_after * 1000))),))
         await context.abort(_CODES.get(int(error.status), grpc.StatusCode.INTERNAL), error.detail)
+
+
+async def _not_offered(_: Any, context: _Context) -> None:
+    why = "The server has neither streams, nor shared memory, nor settings of traces and logs: use ModelInfer."
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, why)
 
 
 def _serialise(message: Any) -> bytes:
