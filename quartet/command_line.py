@@ -25,6 +25,7 @@ COMMANDS = {
     "doctor": (OFFLINE, "say what this machine is, and what can serve on it"),
     "triton-repository": (OFFLINE, "write the served models as a repository that Triton and KServe serve"),
     "conformance": ("quartet.conformance.command_line", "say whether a server speaks the Open Inference Protocol"),
+    "adopt": ("quartet.adopt.command_line", "serve a model that was trained elsewhere: any ONNX file"),
     "keys": ("quartet.keys", "add, list, rotate and revoke the API keys of a server"),
     "publish": (_TRAINING, "publish the draft of a finished training"),
     "evaluate": (_TRAINING, "measure a published model on any labelled data"),

@@ -75,6 +75,11 @@ def _parser(given: Sequence[str], commands: Iterable[str]) -> tuple[argparse.Arg
             from quartet.conformance.command_line import make_parser as make_conformance
 
             return make_conformance("quartet"), 1
+        case ["adopt", *rest]:
+            from quartet.adopt.command_line import make_parser as make_adopt
+            from quartet.adopt.command_line import task_of
+
+            return make_adopt("quartet", task_of(rest)), 1
         case ["keys", *_]:
             from quartet.keys import make_parser as make_keys
 

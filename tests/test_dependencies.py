@@ -29,6 +29,7 @@ EXTRAS = {
     "service/api/grpc/": "grpc",
     "quartet/protocol/": "grpc",
     "quartet/conformance/rpc.py": "grpc",
+    "quartet/adopt/": "adopt",
     "quartet/completion.py": "server",
     "quartet/offline/": "server",
     "quartet/offline/triton_repository.py": "grpc",

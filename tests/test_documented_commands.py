@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from quartet import completion, keys
+from quartet.adopt import command_line as adopt
 from quartet.command_line import COMMANDS
 from quartet.conformance import command_line as conformance
 from quartet.offline import command_line as offline
@@ -100,6 +101,8 @@ def accept(words: list[str]) -> None:
             remote.make_parser("").parse_args([verb, *rest])
         case ["quartet", "keys", *_]:
             keys.make_parser("").parse_args(words[1:])
+        case ["quartet", "adopt", *rest]:
+            adopt.read_options(rest, "")
         case ["quartet", "conformance", *rest]:
             conformance.make_parser("").parse_args(rest)
         case ["quartet", "completion", *rest]:

@@ -1,15 +1,13 @@
 """From exported files to versions that the service serves: manifests, drafts, version numbers."""
 
 import contextlib
-import errno
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from service.inference.cards import AUTO, ManifestBase
+from service.inference.drafts import new_draft, take_number
 from service.inference.manifest import MANIFEST, InvalidModel, check_files, sha256
 from service.inference.session import Session
 from service.inference.variants import graphs
@@ -58,10 +56,10 @@ def publish(root: Path, versions: Sequence[tuple[str, Write]], gate: Gate | None
         InvalidPolicy: the gate cannot use a serving policy, or ReadOnly: it cannot write one.
     """
     with contextlib.ExitStack() as undo:
-        drafts = [_checked_draft(root / name, write, undo) for name, write in versions]
+        written = [_checked_draft(root / name, write, undo) for name, write in versions]
         if gate:
-            gate.judge({name: read_manifest(draft) for (name, _), draft in zip(versions, drafts, strict=True)}, undo)
-        published = [_publish_draft(draft, undo) for draft in drafts]
+            gate.judge({name: read_manifest(draft) for (name, _), draft in zip(versions, written, strict=True)}, undo)
+        published = [take_number(draft, undo) for draft in written]
         if gate:
             gate.settle(published, undo)
         undo.pop_all()
@@ -103,35 +101,8 @@ def _copy_draft(draft: Path, manifest: ManifestBase, target: Path) -> ManifestBa
 
 
 def _checked_draft(parent: Path, write: Write, undo: contextlib.ExitStack) -> Path:
-    parent.mkdir(parents=True, exist_ok=True)
-
-    def remove_if_empty() -> None:
-        with contextlib.suppress(OSError):  # it holds versions
-            parent.rmdir()
-
-    undo.callback(remove_if_empty)
-    # Beside the versions, so that publishing it is a single rename; no server takes it for one.
-    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=parent))
-    undo.callback(shutil.rmtree, draft, ignore_errors=True)
+    draft = new_draft(parent, undo)
     write_draft(draft, write)
     for graph in graphs(read_manifest(draft), AUTO, "cpu")[0]:
         Session(draft / graph.file, "cpu").check(draft, graph.manifest)
-    draft.chmod(0o755)
     return draft
-
-
-def _publish_draft(draft: Path, undo: contextlib.ExitStack) -> Path:
-    number = max((int(path.name) for path in draft.parent.iterdir() if path.name.isdecimal()), default=0) + 1
-    while True:
-        version = draft.parent / str(number)
-        try:
-            os.rename(draft, version)
-        except OSError as error:
-            # Another training may have taken the number meanwhile.
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            number += 1
-        else:
-            # Withdrawn with a single rename too: a server never sees a version half gone.
-            undo.callback(os.rename, version, draft)
-            return version

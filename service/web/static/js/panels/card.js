@@ -87,7 +87,7 @@ function heading(card, model) {
       () => {},
     );
   }
-  const facts = model ? [taskOf(model), model.data] : [];
+  const facts = model ? [taskOf(model), model.data].filter(Boolean) : [];
   return h(
     "div",
     { class: "headline" },

@@ -67,7 +67,7 @@ export function fileTable(files, { ask, onpick, ondescribed, signal }) {
       row.record = { ...row.record, label, probability, typicality: result.typicality ?? null, model: document.model, version: document.version };
       write(
         row,
-        h("td", { class: isDoubtful(result) ? "quiet" : null }, nameOf(label, manifest.data.name)),
+        h("td", { class: isDoubtful(result) ? "quiet" : null }, nameOf(label, manifest.data?.name)),
         h("td", { class: "value" }, share(probability)),
         h("td", {}, level && h("span", { class: `level ${level}` }, t(`level.${level}`))),
       );

@@ -90,7 +90,7 @@ export function render(root, { models, settings, memory, signal, again }) {
     const answeredBy = await manifestOf(document);
     const [detections] = document.results;
     boxes = detections.boxes;
-    data = answeredBy.data.name;
+    data = answeredBy.data?.name;
     view.show(picture, detections.width, detections.height);
     put(
       about,

@@ -12,27 +12,31 @@ const NAMED = 3; // labels of the set in its summary
 
 /**
  * @param result of one item: its labels, the likeliest first.
- * @param manifest of the model, with its table of thresholds by coverage.
+ * @param manifest of the model, with its table of thresholds by coverage, if it was evaluated.
  * @param shown how many bars there are at least.
  * @param truth the true label, where it is known.
  * @returns the elements.
  */
 export function labelAnswer(result, { manifest, settings, shown, truth = null }) {
-  const data = manifest.data.name;
+  const data = manifest.data?.name;
   const [first] = result.labels;
   if (!first) return [h("h2", { class: "verdict" }, t("labels.none")), h("p", {}, t("labels.absent"))];
   const list = h("div");
   const set = h("div", { class: "stack" });
   const summary = h("span");
-  const cover = coverageSlider(manifest.conformal, settings, write);
-  write(cover.point);
-  return [
+  const answer = [
     verdict(first, result, data),
     truth !== null && trueLabel(truth, first.label, data),
     typicality(result, manifest),
     list,
-    more("set", summary, h("div", { class: "stack" }, cover.element, set)),
   ];
+  if (!manifest.conformal?.length) {
+    put(list, bars(result.labels.slice(0, shown), new Set([first.label]), { data, muted: isDoubtful(result) }));
+    return [...answer, h("p", { class: "quiet small" }, t("labels.uncalibrated"))];
+  }
+  const cover = coverageSlider(manifest.conformal, settings, write);
+  write(cover.point);
+  return [...answer, more("set", summary, h("div", { class: "stack" }, cover.element, set))];
 
   function write(point) {
     const labels = labelSet(result.labels, point.threshold);

@@ -51,7 +51,7 @@ function card(model, signal) {
   detailOf(model).then(
     (detail) => {
       if (signal.aborted) return;
-      put(known, knows(detail.manifest) ?? "");
+      put(known, knows(detail.manifest) ?? "", !tryLink(model) && figures(tensorsOf(model, detail.manifest)));
       write(detail);
     },
     () => {},
@@ -65,7 +65,7 @@ function card(model, signal) {
       h("h2", {}, model.name),
       h("span", { class: "chip small" }, t("models.version", { version: model.version })),
     ),
-    h("p", { class: "quiet small" }, `${taskOf(model)} · ${model.data}`),
+    h("p", { class: "quiet small" }, [taskOf(model), model.data].filter(Boolean).join(" · ")),
     known,
     quality,
     versions.length > 0 && figures(versions),
@@ -111,6 +111,19 @@ function factsOf(model) {
       t("models.others"),
       h("span", { lang: "en" }, `${name}: ${reason}`),
     ]),
+  ];
+}
+
+/** The inputs and outputs of a model that has no panel here, and the route that takes them. */
+function tensorsOf(model, { inputs, outputs }) {
+  const described = (specs) =>
+    specs.map(({ name, dtype, shape }) =>
+      h("div", {}, h("code", {}, `${name}: ${dtype} [${shape.map((size) => (size < 0 ? "?" : size)).join(", ")}]`)),
+    );
+  return [
+    [t("models.inputs"), described(inputs)],
+    [t("models.outputs"), described(outputs)],
+    [t("models.route"), h("code", {}, `POST /v2/models/${model.name}/infer`)],
   ];
 }
 

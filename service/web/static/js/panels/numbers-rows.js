@@ -132,7 +132,7 @@ export function rowsPart({ model, manifest, memory, signal, code, onpick }) {
         "tr",
         {},
         h("th", { scope: "row" }, h("button", { type: "button", class: "link", onclick: open }, number(index + 1))),
-        h("td", {}, first ? nameOf(first.label, manifest.data.name) : brief(each.value, 6)),
+        h("td", {}, first ? nameOf(first.label, manifest.data?.name) : brief(each.value, 6)),
         first && h("td", {}, share(first.probability)),
         h("td", {}, level && h("span", { class: `level ${level}` }, t(`typicality.${level}`))),
       );

@@ -142,7 +142,7 @@ export function render(root, { models, settings, memory, signal, again }) {
       details,
       result.labels?.length > 1 &&
         bars(result.labels.slice(0, SHOWN), new Set([result.labels[0].label]), {
-          data: answering.data.name,
+          data: answering.data?.name,
           muted: isDoubtful(result),
         }),
       typicality(result, answering),
@@ -170,7 +170,7 @@ export function render(root, { models, settings, memory, signal, again }) {
       name: column.name,
       weight: score - scoreOf(results[index], label),
     }));
-    const readable = label === undefined ? null : nameOf(label, answering.data.name);
+    const readable = label === undefined ? null : nameOf(label, answering.data?.name);
     put(
       explained,
       h("p", { class: "quiet small" }, readable === null ? t("numbers.value") : t("numbers.odds")),
@@ -189,13 +189,13 @@ function summary(result, target, manifest, truth) {
     { class: "summary" },
     h("p", { class: "quiet small" }, target),
     first
-      ? verdict(first, result, manifest.data.name)
+      ? verdict(first, result, manifest.data?.name)
       : h(
           "h2",
           { class: "verdict" },
           h("span", { class: isDoubtful(result) ? "value doubtful" : null }, brief(result.value, 6)),
         ),
-    first && truth !== null && trueLabel(truth, first.label, manifest.data.name),
+    first && truth !== null && trueLabel(truth, first.label, manifest.data?.name),
     level && h("p", { class: `level small ${level}` }, t(`typicality.${level}`)),
   );
 }

@@ -162,7 +162,7 @@ export function render(root, { models, settings, memory, signal, again }) {
     const until = AbortSignal.any([signal, weighing.signal]);
     const { response } = await ask({ ...which, explain: true, top_k: 1 }, written, until);
     const [result] = (await response.json()).results;
-    return words(written, result.words, nameOf(result.labels[0].label, data.name), unread);
+    return words(written, result.words, nameOf(result.labels[0].label, data?.name), unread);
   }
 }
 

@@ -10,11 +10,39 @@ import { slider } from "../widgets/slider.js";
 const ALL = "";
 
 /**
- * @param manifest of a detector. Its `curves` are of the validation split and choose where the slider begins, as the
+ * @param manifest of a detector. Where it was evaluated, its `curves` are of the validation split and choose where the slider begins, as the
  *   service does; its `test_curves` say what a threshold does. Older versions have only `curves`, of the test split.
  * @param onmove is called when the threshold has changed.
  */
-export function thresholdView({ curves: choosing, test_curves: measured, labels, data }, settings, onmove) {
+export function thresholdView(manifest, settings, onmove) {
+  return manifest.curves ? measuredView(manifest, settings, onmove) : plainView(manifest, settings, onmove);
+}
+
+/** The slider alone, for a model that was never evaluated. */
+function plainView({ confidence }, settings, onmove) {
+  let chosen = settings.number("confidence", confidence);
+  const moved = slider({
+    name: t("threshold.name"),
+    min: 0,
+    max: 1,
+    step: 0.01,
+    value: chosen,
+    show: (value) => number(value, 2),
+    onmove(value) {
+      chosen = value;
+      settings.set({ confidence: chosen });
+      onmove();
+    },
+  });
+  return {
+    elements: [moved.element, h("p", { class: "quiet small" }, t("threshold.unmeasured"))],
+    get confidence() {
+      return chosen;
+    },
+  };
+}
+
+function measuredView({ curves: choosing, test_curves: measured, labels, data }, settings, onmove) {
   const curves = measured ?? choosing;
   const confidences = curves.confidence;
   const balanced = choosing.confidence[best(choosing.overall.f1)];

@@ -111,6 +111,7 @@ export default {
   "classify.answer": "Answer",
   "classify.empty": "Choose a picture to classify.",
   "labels.maybe": "Perhaps {label}",
+  "labels.uncalibrated": "This model was never evaluated here, so its probabilities are not calibrated.",
   "labels.none": "No reliable answer",
   "labels.absent": "There is nothing in this input that the model can read.",
   "labels.right": "True label: {label}",
@@ -140,6 +141,7 @@ export default {
   "threshold.figures":
     "Precision {precision}: that share of the boxes is right. Recall {recall}: that share of the objects is found.",
   "threshold.data": "Measured on the {count} test pictures of {data}.",
+  "threshold.unmeasured": "This model was never evaluated here, so nothing is known of its precision and recall.",
   "threshold.chosen":
     "The slider begins at {confidence}, where precision and recall are best balanced on validation pictures.",
   "curve.precision": "precision: boxes that are right",
@@ -249,6 +251,9 @@ export default {
   "models.description": "Network",
   "models.device": "Runs on",
   "models.batch": "Largest batch",
+  "models.inputs": "Inputs",
+  "models.outputs": "Outputs",
+  "models.route": "Route",
   "models.waiting": "Waiting now",
   "models.fallback": "Not on CUDA:",
   "models.variant": "The variant {variant} answers here, and was measured for these figures. The model card describes the reference, which can differ a little.",
@@ -264,6 +269,7 @@ export default {
   "task.decoder": "Image generation",
   "task.text": "Text classification",
   "task.tabular": "Rows of a table",
+  "task.tensors": "Plain tensors",
   "metric.accuracy": "Accuracy",
   "metric.macro_f1": "Macro F1",
   "metric.map": "mAP, overlap 0.5 to 0.95",

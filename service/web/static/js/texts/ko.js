@@ -127,6 +127,7 @@ export default {
   "classify.answer": "결과",
   "classify.empty": "분류할 사진을 고르세요.",
   "labels.maybe": "아마도 {label}",
+  "labels.uncalibrated": "이 모델은 여기서 평가되지 않아 확률이 보정되지 않았습니다.",
   "labels.none": "믿을 만한 답 없음",
   "labels.absent": "이 입력에는 모델이 읽을 수 있는 것이 없습니다.",
   "labels.right": "정답: {label}",
@@ -156,6 +157,7 @@ export default {
   "threshold.figures":
     "정밀도 {precision}: 상자 가운데 맞은 비율. 재현율 {recall}: 물체 가운데 찾은 비율.",
   "threshold.data": "{data}의 테스트 사진 {count}장에서 측정했습니다.",
+  "threshold.unmeasured": "이 모델은 여기서 평가되지 않아 정밀도와 재현율을 알 수 없습니다.",
   "threshold.chosen":
     "슬라이더는 검증 사진에서 정밀도와 재현율의 균형이 가장 좋은 {confidence}에서 시작합니다.",
   "curve.precision": "정밀도: 맞은 상자의 비율",
@@ -264,6 +266,9 @@ export default {
   "models.description": "신경망",
   "models.device": "실행 장치",
   "models.batch": "최대 배치",
+  "models.inputs": "입력",
+  "models.outputs": "출력",
+  "models.route": "경로",
   "models.waiting": "대기 중",
   "models.fallback": "CUDA를 쓰지 않는 까닭:",
   "models.variant": "여기서는 {variant} 변형이 응답하며, 이 수치도 그 변형으로 쟀습니다. 모델 카드는 기준 모델을 설명하므로 수치가 조금 다를 수 있습니다.",
@@ -279,6 +284,7 @@ export default {
   "task.decoder": "이미지 생성",
   "task.text": "텍스트 분류",
   "task.tabular": "표의 행 예측",
+  "task.tensors": "텐서",
   "metric.accuracy": "정확도",
   "metric.macro_f1": "매크로 F1",
   "metric.map": "mAP, 겹침 0.5 ~ 0.95",

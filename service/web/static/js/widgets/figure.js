@@ -10,7 +10,7 @@ const Z = 1.96;
 /** What is shown of a figure. */
 export function figure(name, value, detail) {
   if (!SHARES.has(name)) return brief(value, 4);
-  const count = detail?.manifest.data.test;
+  const count = detail?.manifest.data?.test;
   if (!count) return percent(value, 2);
   const [low, high] = wilson(value, count);
   return [

@@ -1,0 +1,37 @@
+"""The task `tensors`: a graph as it is, named tensors in and out."""
+
+import argparse
+from functools import partial
+
+from quartet.adopt.base import AdoptTask, Proposal
+from quartet.adopt.graph import Loaded, inputs_of, open_session
+from quartet.adopt.hazards import refuse_unbounded_sizes
+from quartet.adopt.samples import draw, read
+from quartet.adopt.state import refuse_state
+from service.tasks.tensors.manifest import TensorsManifest
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of this task."""
+    parser.add_argument(
+        "--explicit-state",
+        action="store_true",
+        help="clients send the state with each call, and read its next value from the answer",
+    )
+
+
+def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
+    """The graph unchanged, with the given samples or random ones."""
+    if not options.explicit_state:
+        refuse_state(loaded.model)
+    refuse_unbounded_sizes(loaded.model, options.ranges)
+    inputs = inputs_of(loaded.model)
+    if options.samples:
+        samples = read(options.samples, inputs)
+    else:
+        samples = draw(inputs, options.ranges, open_session(loaded.model, loaded.source.file).run, options.max_length)
+    manifest = partial(TensorsManifest, max_length=options.max_length, ranges=options.ranges)
+    return Proposal(loaded, samples, lambda common: manifest(**common))
+
+
+PLAIN = AdoptTask("any graph: its tensors, at /v2", add_options, propose)
