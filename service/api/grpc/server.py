@@ -204,6 +204,8 @@ class GrpcServer:
             scope["quartet.facts"]["client"] = "gone"
             raise asyncio.CancelledError from None
         except QuartetError as error:
+            if method == "ModelReady" and isinstance(error, UnknownModel):
+                return _serialise(pb.Ready())  # as Triton answers; its client takes an error for a failed call
             status = int(error.status)
             await self._refuse(error, scope, context)
             raise
