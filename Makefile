@@ -54,6 +54,7 @@ bench: $(VENV)/.test ## compare the service with the bare runtime and a hand-wri
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.detection
 	$(BIN)/python -m benchmarks.routes
+	$(BIN)/python -m benchmarks.protocols
 
 torture: $(VENV)/.test ## attack the service and watch a well-behaved client beside it
 	$(BIN)/python -m benchmarks.torture
