@@ -125,7 +125,7 @@ def create_app(
         running = [asyncio.create_task(lifecycle.run())]
         if ring:
             running.append(asyncio.create_task(_follow_keys(ring)))
-        over_grpc = await _serve_grpc(app, ring, statistics, budget)
+        over_grpc = await _serve_grpc(app, ring, statistics)
         yield
         app.ready = False
         if over_grpc:
@@ -143,6 +143,7 @@ def create_app(
         metrics,
         observers,
         lifecycle,
+        budget,
         {family.prefix: family.errors for family in families},
         endpoints,
         docs_url=None,  # `documentation` has a page that needs no internet
@@ -172,15 +173,13 @@ def create_app(
     return app
 
 
-async def _serve_grpc(
-    app: Application, ring: KeyRing | None, statistics: Statistics, budget: BodyBudget
-) -> "GrpcServer | None":
+async def _serve_grpc(app: Application, ring: KeyRing | None, statistics: Statistics) -> "GrpcServer | None":
     """The gRPC server, if a port is set."""
     if app.settings.grpc_port is None:
         return None
     with needs("grpc"):
         from service.api.grpc.server import GrpcServer
-    server = GrpcServer(app, ring, _unknown, statistics, budget)
+    server = GrpcServer(app, ring, _unknown, statistics)
     port = await server.start(app.settings.host, app.settings.grpc_port)
     app.state.grpc_port = port
     logger.info("serving gRPC on %s:%d", app.settings.host, port)

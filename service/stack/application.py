@@ -16,6 +16,7 @@ from service.settings import Settings
 from service.stack.context import RequestContext
 from service.stack.endpoint import Endpoint
 from service.stack.failures import ErrorFormat
+from service.stack.limits import BodyBudget
 from service.tasks.threads import Threads
 
 # Headers of answers that a page of another origin may read.
@@ -65,6 +66,7 @@ class Application(FastAPI):
         repository: the models; set at the start, as `threads` are.
         threads: for slow work.
         lifecycle: tries, judges and changes versions.
+        budget: of the bodies of all requests in memory.
         ready: whether the server accepts requests: from the end of its start to the beginning of its shutdown.
         others_ready: whether the other processes on the same port do.
         failure: why it did not start.
@@ -79,6 +81,7 @@ class Application(FastAPI):
         metrics: Metrics,
         observers: Observers,
         lifecycle: Lifecycle,
+        budget: BodyBudget,
         error_formats: Mapping[str, ErrorFormat],
         endpoints: Iterable[Endpoint],
         **options: Any,
@@ -93,6 +96,7 @@ class Application(FastAPI):
         self.metrics = metrics
         self.observers = observers
         self.lifecycle = lifecycle
+        self.budget = budget
         self.error_formats = error_formats
         self.ready = False
         self.others_ready: Callable[[], bool] = lambda: True

@@ -25,7 +25,6 @@ from service.inference.scope import CallScope
 from service.observe.events import RequestEnded
 from service.stack.application import Application
 from service.stack.failures import INTERNAL
-from service.stack.limits import BodyBudget
 
 logger = logging.getLogger("service.grpc")
 
@@ -56,11 +55,7 @@ _NOT_OFFERED = (
     "ModelStreamInfer",
     "TraceSetting",
     "LogSettings",
-    *(
-        f"{kind}SharedMemory{action}"
-        for kind in ("System", "Cuda")
-        for action in ("Status", "Register", "Unregister")
-    ),
+    *(f"{kind}SharedMemory{action}" for kind in ("System", "Cuda") for action in ("Status", "Register", "Unregister")),
 )
 
 _Context = Any
@@ -77,7 +72,6 @@ class GrpcServer:
         ring: the API keys, as for `Gate`.
         unknown: likewise.
         statistics: of the models.
-        budget: of the bodies in memory, those over HTTP included.
     """
 
     def __init__(
@@ -86,10 +80,9 @@ class GrpcServer:
         ring: KeyRing | None,
         unknown: Callable[[Any, str], QuartetError],
         statistics: Statistics,
-        budget: BodyBudget,
     ) -> None:
         self._app, self._ring, self._unknown, self._statistics = app, ring, unknown, statistics
-        self._budget, self._reading = budget, asyncio.Semaphore(_MOST_READING)
+        self._reading = asyncio.Semaphore(_MOST_READING)
         self._prefix, self._numbers = secrets.token_hex(3), itertools.count(1)
         most = int(app.settings.max_body_mb * 1_000_000) + _ROOM_BYTES
         self._server = grpc.aio.server(
@@ -189,7 +182,7 @@ class GrpcServer:
         try:
             key = None if public else authorise_key(self._ring, scope, "POST", path.format(""))
             content = await self._read(context)
-            with self._budget.hold(len(content)):
+            with self._app.budget.hold(len(content)):
                 request = await self._app.threads.run_sized(len(content), parse, content)
                 if not public:
                     name = getattr(request, "model_name", "") or getattr(request, "name", "")
@@ -270,9 +263,10 @@ class GrpcServer:
             version.batcher.admission.expect(call, at_once=True)
             size = sum(map(len, request.raw)) + request.fields.ByteSize()
             asked = await app.threads.run_sized(size, read_request, request, version.manifest, app.settings.max_items)
-            scope["quartet.facts"]["items"] = asked.count
-            charge(scope, asked.count)
-            rows = await answers.run(call, version, asked)
+            with app.budget.hold(max(0, asked.size - size)):
+                scope["quartet.facts"]["items"] = asked.count
+                charge(scope, asked.count)
+                rows = await answers.run(call, version, asked)
             return await app.threads.run_sized(
                 answers.size_of(rows), write_response, asked, version.manifest, version.version, rows
             )

@@ -12,8 +12,8 @@ _WINDOWS = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 _STEP = 1 << 20
 
 
-async def read_body(exchange: Exchange) -> bytes:
-    """The body, decompressed on a thread.
+async def read_body(exchange: Exchange) -> tuple[bytes, int]:
+    """The body, decompressed on a thread, and how much of it is not counted as the body of a request yet.
 
     Raises:
         UnsupportedMediaType: it has another encoding than gzip or deflate.
@@ -22,14 +22,14 @@ async def read_body(exchange: Exchange) -> bytes:
     """
     encoding = exchange.header(b"content-encoding").strip().lower()
     if encoding in (b"", b"identity"):
-        return await exchange.read()
+        return await exchange.read(), 0
     if encoding not in _WINDOWS:
         stated = truncate(encoding.decode("latin-1"))
         raise UnsupportedMediaType(f"Content-Encoding {stated} is not read here: send gzip or deflate.")
     body = await exchange.read()
     limit = int(exchange.settings.max_body_mb * 1_000_000)
     decompressed: bytes = await exchange.app.threads.run(_decompress, body, _WINDOWS[encoding], limit)
-    return decompressed
+    return decompressed, len(decompressed)
 
 
 def header_length(exchange: Exchange) -> int | None:
