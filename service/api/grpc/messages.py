@@ -29,8 +29,9 @@ _FIELDS = {
 }
 
 
-# Two million values take up to ten bytes each. Integers of one byte take eight in memory.
-_MOST_FIELD_BYTES = 20 << 20
+# Two million values of eight bytes. Integers of one byte take eight in memory.
+_MOST_FIELD_BYTES = 16_000_000 + (1 << 16)
+_MOST_SMALL_BYTES = 1 << 14
 _MOST_PARAMETERS = 256
 _SEND_RAW = "send them in raw_input_contents"
 
@@ -58,11 +59,27 @@ def read_message(content: bytes) -> Message:
         DecodeError: it is none.
         BodyTooLarge: it has too many values beside the raw tensors.
     """
-    fields, raw = split(content, pb.InferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER)
+    fields, raw = split(
+        content,
+        pb.InferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER,
+        (pb.InferRequest.INPUTS_FIELD_NUMBER, pb.InferRequest.OUTPUTS_FIELD_NUMBER),
+    )
     if len(fields) > _MOST_FIELD_BYTES:
         raise BodyTooLarge(f"The message has over {_MOST_FIELD_BYTES} bytes beside raw_input_contents: {_SEND_RAW}.")
     request = pb.InferRequest.FromString(fields)
     return Message(request.model_name, request.model_version, request, raw)
+
+
+def read_small(kind: Any, content: bytes) -> Any:
+    """A message of a class without tensors.
+
+    Raises:
+        DecodeError: it is none.
+        BodyTooLarge: it is larger than any of them.
+    """
+    if len(content) > _MOST_SMALL_BYTES:
+        raise BodyTooLarge(f"The message is over {_MOST_SMALL_BYTES} bytes, which this call does not need.")
+    return kind.FromString(content)
 
 
 def read_request(message: Message, manifest: ManifestBase, most: int) -> Inference:

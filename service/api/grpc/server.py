@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from service.access.caller import charge, models_of, owner_of, visible
 from service.access.gate import authorise_key, check_model
 from service.access.keys import KeyRing
-from service.api.grpc.messages import pb, read_message, read_request, write_response
+from service.api.grpc.messages import pb, read_message, read_request, read_small, write_response
 from service.api.v2 import answers
 from service.api.v2.descriptions import describe_server
 from service.api.v2.statistics import Statistics
@@ -152,17 +152,17 @@ class GrpcServer:
         # Each has the path over REST that the gate has a rule for.
         models, repository = "/v2/models/{}", "/v2/repository/models/{}"
         methods: dict[str, tuple[_Answer, Callable[[bytes], Any], str]] = {
-            "ServerLive": (live, pb.Empty.FromString, f"{_HEALTH}live"),
-            "ServerReady": (ready, pb.Empty.FromString, f"{_HEALTH}ready"),
-            "ModelReady": (model_ready, pb.Which.FromString, models),
-            "ServerMetadata": (server, pb.Empty.FromString, "/v2"),
-            "ModelMetadata": (model, pb.Which.FromString, models),
+            "ServerLive": (live, partial(read_small, pb.Empty), f"{_HEALTH}live"),
+            "ServerReady": (ready, partial(read_small, pb.Empty), f"{_HEALTH}ready"),
+            "ModelReady": (model_ready, partial(read_small, pb.Which), models),
+            "ServerMetadata": (server, partial(read_small, pb.Empty), "/v2"),
+            "ModelMetadata": (model, partial(read_small, pb.Which), models),
             "ModelInfer": (self._infer, read_message, models),
-            "ModelConfig": (configuration, pb.Which.FromString, models),
-            "ModelStatistics": (statistics, pb.Which.FromString, models),
-            "RepositoryIndex": (index, pb.IndexRequest.FromString, "/v2/repository/index"),
-            "RepositoryModelLoad": (load, pb.Change.FromString, repository),
-            "RepositoryModelUnload": (unload, pb.Change.FromString, repository),
+            "ModelConfig": (configuration, partial(read_small, pb.Which), models),
+            "ModelStatistics": (statistics, partial(read_small, pb.Which), models),
+            "RepositoryIndex": (index, partial(read_small, pb.IndexRequest), "/v2/repository/index"),
+            "RepositoryModelLoad": (load, partial(read_small, pb.Change), repository),
+            "RepositoryModelUnload": (unload, partial(read_small, pb.Change), repository),
         }
         # To the client the calls are unary. As streams their messages are read and parsed here, after the key was seen,
         # and not by gRPC on the event loop.

@@ -166,12 +166,16 @@ async def test_bytes_that_are_no_message(address: str):
             assert "cannot be read" in str(error.value.details())
 
 
+async def test_messages_without_tensors_are_small(client: Client):
+    assert "does not need" in (await client.refused("ModelReady", name="a" * 20_000))[1]
+
+
 async def test_typed_contents_are_bounded(settings: Settings, tmp_path: Path):
-    # 21 MB of integers, which take one byte each in the message and eight in memory.
+    # 17 MB of integers, which take one byte each in the message and eight in memory.
     fields = request()
     del fields["raw_input_contents"]
     message = pb.InferRequest(**fields)
-    message.inputs[0].contents.uint_contents.extend(bytes(21 << 20))
+    message.inputs[0].contents.uint_contents.extend(bytes(17 << 20))
     async with (
         serving(settings.model_copy(update={"max_body_mb": 64, "state": tmp_path})) as address,
         grpc.aio.insecure_channel(address) as channel,

@@ -45,8 +45,16 @@ def test_malformed_messages(content: bytes):
 
 
 def test_a_message_of_many_fields_is_refused_at_once():
-    with pytest.raises(DecodeError, match="4096 fields"):
+    with pytest.raises(DecodeError, match="2048 fields"):
         split(b"\x08\x00" * 10_000_000, RAW)
+
+
+def test_the_fields_of_nested_messages_count():
+    many = {str(index): {"bool_param": True} for index in range(3000)}
+    request = pb.InferRequest(inputs=[{"parameters": many}])
+    split(request.SerializeToString(), RAW)
+    with pytest.raises(DecodeError, match="2048 fields"):
+        split(request.SerializeToString(), RAW, (pb.InferRequest.INPUTS_FIELD_NUMBER,))
 
 
 @given(st.integers(1, 2**29 - 1), st.binary(max_size=300))
