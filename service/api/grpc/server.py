@@ -48,7 +48,8 @@ _ROOM_BYTES = 1 << 20
 # Messages that arrive at a time: gRPC has no way to refuse one by its size before it is in memory.
 _MOST_READING = 64
 # Clients connect again by themselves.
-_IDLE_MS = 300_000
+_IDLE_MS = 60_000
+_HANDSHAKE_MS = 10_000
 _HEALTH = "/v2/health/"
 # Calls of Triton's that would otherwise be answered without a reason.
 _NOT_OFFERED = (
@@ -93,6 +94,7 @@ class GrpcServer:
                 ("grpc.max_concurrent_streams", 256),
                 ("grpc.max_allowed_incoming_connections", app.settings.max_connections),
                 ("grpc.max_connection_idle_ms", _IDLE_MS),
+                ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
             ],
             maximum_concurrent_rpcs=app.settings.max_connections,
         )

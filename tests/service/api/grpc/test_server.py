@@ -14,7 +14,7 @@ from service.api.grpc.messages import pb
 from service.app import create_app
 from service.settings import Settings
 from tests.keyed import write_keys
-from tests.tiny import LABELS, SIZE, answer, solid
+from tests.tiny import LABELS, SIZE, answer, solid, write_model
 
 IMAGES = np.stack([solid(label) for label in LABELS])
 METHODS = {
@@ -255,3 +255,27 @@ async def test_keys_open_what_their_scope_says(settings: Settings, tmp_path: Pat
             assert (await stranger.refused(name, **fields))[0] is grpc.StatusCode.NOT_FOUND
         assert not (await stranger.call("RepositoryIndex")).models
         assert not (await stranger.call("ModelStatistics")).model_stats
+
+
+@pytest.mark.parametrize("end", ["deadline", "cancellation", "timeout"])
+async def test_what_nobody_waits_for_leaves_the_queue(settings: Settings, tmp_path: Path, end: str):
+    write_model(tmp_path / "models", slow=20, max_batch=1)
+    server = serving(settings.model_copy(update={"models": tmp_path / "models"}))
+    async with server as address, grpc.aio.insecure_channel(address) as channel:
+        many = {"name": "images", "datatype": "UINT8", "shape": [500, SIZE, SIZE, 3]}
+        parameters = {"timeout": {"int64_param": 500_000}} if end == "timeout" else {}
+        message = pb.InferRequest(
+            **request(inputs=[many], raw_input_contents=[bytes(500 * IMAGES[0].size)], parameters=parameters)
+        )
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        call = infer(message.SerializeToString(), timeout=0.5 if end == "deadline" else 30)
+        batcher = server.app.repository.models["classifier"].batcher
+        async with asyncio.timeout(10):
+            while not batcher.admission.held:  # noqa: ASYNC110 - there is no event to wait for
+                await asyncio.sleep(0.01)
+            if end == "cancellation":
+                call.cancel()
+            else:
+                assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            while batcher.admission.held or batcher.depth:  # noqa: ASYNC110 - there is no event to wait for
+                await asyncio.sleep(0.01)
