@@ -103,6 +103,11 @@ class Engine:
             operations = registry.tasks[lease.version.manifest.task].operations
             able = {operation.name: operation for operation in operations if _reads_items(operation)}
             chosen = able.get(job.operation) if job.operation else next(iter(able.values()), None)
+            if not operations:
+                raise UnusableJob(
+                    f"{lease.version.label} is a graph of plain tensors: serve it, and send tensors to "
+                    f"/v2/models/{name}/infer."
+                )
             if chosen is None:
                 what = f"cannot {job.operation}" if job.operation else "answers no items"
                 raise UnusableJob(f"{lease.version.label} {what}; it can {', '.join(able) or 'generate only'}.")
