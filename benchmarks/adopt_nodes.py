@@ -1,7 +1,7 @@
-"""Adopts the test models of ONNX's operators, and compares what is served with the expected outputs.
+"""Adopts ONNX's own test models, and compares what is served with the expected outputs.
 
-Each of the 1,884 models is either adopted and answers as expected, through the service's loader and sessions, or is
-refused with a reason. `--server` also asks some of them at the /v2 of a server.
+Each of the 2,024 models (1,884 of single operators) is either adopted and answers as expected, through the service's
+loader and sessions, or is refused with a reason.
 
 python -m benchmarks.adopt_nodes
 """
@@ -31,6 +31,8 @@ from service.tasks.registry import BUILT_IN
 
 Array = npt.NDArray[Any]
 _MAX_LENGTH = 4096
+# Those that are installed with onnx.
+KINDS = ("node", "simple", "pytorch-operator", "pytorch-converted")
 # The newest version that ONNX Runtime reads.
 _IR = 13
 
@@ -55,26 +57,59 @@ class Outcome(NamedTuple):
         return self.result in ("wrong answers", "error")
 
 
-def cases(kind: str = "node") -> list[Any]:
-    """ONNX's test models of a kind, with inputs and expected outputs."""
+class Case(NamedTuple):
+    """A test model, with inputs and the outputs that ONNX expects."""
+
+    name: str
+    model: onnx.ModelProto
+    inputs: Sequence[Any]
+    expected: Sequence[Any]
+    rtol: float
+    atol: float
+
+
+def cases(*kinds: str) -> list[Case]:
+    """ONNX's test models of some kinds, those of `KINDS` without any."""
     from onnx.backend.test.loader import load_model_tests
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # expected outputs are computed on the fly
-        return list(load_model_tests(kind=kind))
+        return [_read(case) for kind in kinds or KINDS for case in load_model_tests(kind=kind)]
 
 
-def try_case(case: Any, models: Path) -> Outcome:
+def _read(case: Any) -> Case:
+    if case.model is not None:
+        return Case(case.name, case.model, *case.data_sets[0], case.rtol, case.atol)
+    folder = Path(case.model_dir)
+    model = onnx.load(folder / "model.onnx")
+
+    def read(what: str, values: Sequence[onnx.ValueInfoProto]) -> list[Any]:
+        # Of sequences only the type is looked at.
+        paths = [folder / "test_data_set_0" / f"{what}_{index}.pb" for index in range(len(values))]
+        tensors = [value.type.HasField("tensor_type") for value in values]
+        return [
+            onnx.load_tensor(path) if is_tensor and path.exists() else None
+            for path, is_tensor in zip(paths, tensors, strict=True)
+        ]
+
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    return Case(case.name, model, read("input", inputs), read("output", model.graph.output), case.rtol, case.atol)
+
+
+def try_case(case: Case, models: Path) -> Outcome:
     """Adopts a test model into a folder, and compares the answers of the version with the expected outputs."""
-    inputs, expected = case.data_sets[0]
     try:
-        folder = adopt(case.model, inputs, models, case.name)
+        folder = adopt(case.model, case.inputs, models, case.name)
     except CannotAdopt as error:
         return Outcome(case.name, error.reason, str(error))
-    manifest, got = answer(folder, inputs)
-    for wanted, result in ((in_runtime(case.model, inputs), "wrong answers"), (expected, "ONNX Runtime is inexact")):
+    manifest, got = answer(folder, case.inputs)
+    for wanted, result in (
+        (in_runtime(case.model, case.inputs), "wrong answers"),
+        (case.expected, "ONNX Runtime is inexact"),
+    ):
         for index, (want, found) in enumerate(zip(wanted, got, strict=True)):
-            if problem := _differ(_as_fed(want), found, case.rtol, case.atol):
+            if problem := _differ(as_fed(want), found, case.rtol, case.atol):
                 return Outcome(case.name, result, f"output {index}: {problem}")
     return Outcome(case.name, "adopted in batches" if manifest.batched else "adopted")
 
@@ -92,7 +127,7 @@ def adopt(model: onnx.ModelProto, inputs: Sequence[Any], models: Path, name: str
             samples=samples, ranges=_ranges(arrays), max_length=_MAX_LENGTH, explicit_state=True
         )
         proposal = PLAIN.propose(loaded, options)
-    return publish(proposal, models, name, most=8, command="quartet adopt", kinds=BUILT_IN.kinds).folder
+    return publish(proposal, models, name, most=8, command="quartet adopt").folder
 
 
 def answer(folder: Path, inputs: Sequence[Any]) -> tuple[Any, list[Array]]:
@@ -100,7 +135,7 @@ def answer(folder: Path, inputs: Sequence[Any]) -> tuple[Any, list[Array]]:
     opened = Loader(BUILT_IN.kinds, "cpu", 1, 64).open(folder, "reference")
     manifest = opened.manifest
     run = runner(opened.session, manifest)
-    arrays = [_as_fed(each) for each in inputs]
+    arrays = [as_fed(each) for each in inputs]
     if not manifest.batched:
         (rows,) = run([arrays[0] if len(arrays) == 1 else tuple(arrays)])
         return manifest, list(rows)
@@ -115,16 +150,17 @@ def in_runtime(model: onnx.ModelProto, inputs: Sequence[Any]) -> list[Array]:
     copy.ir_version = min(copy.ir_version, _IR)
     session = ort.InferenceSession(copy.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
-    answers: list[Array] = session.run(None, dict(zip(names, map(_as_fed, inputs), strict=True)))
+    answers: list[Array] = session.run(None, dict(zip(names, map(as_fed, inputs), strict=True)))
     return answers
 
 
 def _storable(value: Any) -> Array:
-    array = _as_fed(value)
+    array = as_fed(value)
     return array.astype(np.str_) if array.dtype.kind == "O" else array
 
 
-def _as_fed(value: Any) -> Array:
+def as_fed(value: Any) -> Array:
+    """The array of a test input or output, as a session takes it."""
     array = numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
     return array.astype(np.object_) if array.dtype.kind in "UO" else array
 
@@ -150,7 +186,7 @@ def _differ(want: Array, got: Array, rtol: float, atol: float) -> str | None:
         return f"differs by {np.nanmax(np.abs(wide - found)):.2g}"
 
 
-def outcomes(every: Sequence[Any], models: Path) -> Iterator[Outcome]:
+def outcomes(every: Sequence[Case], models: Path) -> Iterator[Outcome]:
     """What becomes of each test model."""
     for case in every:
         try:
@@ -162,11 +198,11 @@ def outcomes(every: Sequence[Any], models: Path) -> Iterator[Outcome]:
 def main() -> None:
     """Prints how many models were adopted, and why the others were refused."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.adopt_nodes", description=__doc__)
-    parser.add_argument("--kind", default="node", help="of ONNX's test models (default: node)")
+    parser.add_argument("--kind", choices=KINDS, action="append", help="of ONNX's test models (default: all of them)")
     parser.add_argument("--only", default="", metavar="TEXT", help="models whose names contain this")
     parser.add_argument("--details", action="store_true", help="print every refusal")
     options = parser.parse_args()
-    every = [case for case in cases(options.kind) if options.only in case.name]
+    every = [case for case in cases(*options.kind or ()) if options.only in case.name]
     with tempfile.TemporaryDirectory() as models:
         found = list(outcomes(every, Path(models)))
     for outcome in found:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import onnx
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto
 
 from quartet.adopt.graph import Array, CannotAdopt, RunFailed, Value, inputs_of, open_session, outputs_of
+from quartet.adopt.reshapes import free_reshapes, open_outputs
 from quartet.adopt.samples import Call, Samples
 from service.inference.cards import GoldenCard, ListCard
 from service.inference.golden import compare
@@ -48,7 +48,10 @@ class Batching:
 
 
 class _NotBatched(Exception):
-    """Rows do not give the same answers in a batch; the message says how."""
+    """Rows do not give the same answers in a batch; the message says how, and up to which size they do."""
+
+    def __init__(self, how: str, agreed: int = 1) -> None:
+        super().__init__(how + (f" (up to {agreed} rows agree: --max-batch {agreed})" if agreed > 1 else ""))
 
 
 def decide(
@@ -69,7 +72,7 @@ def decide(
     """
     differ = differ_by(model, lists)
     freed = _free(model)
-    why = _obstacle(inputs_of(model))
+    why = _obstacle(inputs_of(model), samples)
     if why is None:
         fixed = next((shape[0] for _, _, shape in inputs_of(model) if shape and isinstance(shape[0], int)), None)
         stated = "" if fixed is None else f"; the file fixes the first axis at {fixed}, which is open now"
@@ -79,13 +82,13 @@ def decide(
             except _NotBatched:
                 if fixed is None:
                     raise
-                freed = _free_reshapes(model)
+                freed = _free(free_reshapes(model))
                 count = _compare(freed, samples, most, differ)
                 stated += ", also in its Reshape nodes"
         except _NotBatched as problem:
             why = str(problem)
         else:
-            sizes = ", ".join(map(str, sorted({1, *_SIZES, count})))
+            sizes = ", ".join(map(str, sorted({1, count, *(size for size in _SIZES if size < count)})))
             return Batching(
                 True, count, freed, f"yes: rows give the same answers alone, permuted, in batches of {sizes}{stated}"
             )
@@ -127,14 +130,13 @@ def _differ_by_element(names: Sequence[str], want: Sequence[Array], got: Sequenc
     return None
 
 
-def _obstacle(inputs: Sequence[Value]) -> str | None:
-    """Why the first axes cannot be a batch, as they are declared."""
+def _obstacle(inputs: Sequence[Value], samples: Samples) -> str | None:
+    """Why the first axes cannot be a batch, as they are declared or as the samples have them."""
     sizes: dict[int, str] = {}
     for name, _, shape in inputs:
         if not shape:
             return f"the input {name} is a scalar"
-        if isinstance(shape[0], int):
-            sizes.setdefault(shape[0], name)
+        sizes.setdefault(len(samples.calls[0][name]), name)
     if len(sizes) > 1:
         stated = ", ".join(f"{size} of {name}" for size, name in sizes.items())
         return f"the first axes of the inputs have different sizes ({stated})"
@@ -153,41 +155,17 @@ def _free(model: ModelProto) -> ModelProto:
     return copy
 
 
-def _free_reshapes(model: ModelProto) -> ModelProto:
-    """Like `_free`; Reshape nodes whose constant target starts with a size of the batch take any first size as well.
-
-    The other axes keep the sizes that they have for the fixed input. Whether the rows stay apart, answers decide.
-    """
-    try:
-        known = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    except Exception:  # many kinds; the shapes are only a help
-        known = model.graph
-    copy = _free(model)
-    shapes = {value.name: value.type.tensor_type.shape.dim for value in (*known.value_info, *known.output)}
-    constants = {value.name for value in copy.graph.initializer}
-    constants |= {node.output[0] for node in copy.graph.node if node.op_type == "Constant"}
-    for index, node in enumerate(copy.graph.node):
-        if node.op_type != "Reshape" or node.input[1] not in constants or node.output[0] not in shapes:
-            continue
-        rest = [axis.dim_value for axis in shapes[node.output[0]]][1:]
-        if not all(rest):
-            continue
-        # Several nodes may share a target.
-        target = f"free_target_{index}"
-        copy.graph.initializer.append(helper.make_tensor(target, TensorProto.INT64, [1 + len(rest)], [-1, *rest]))
-        node.input[1] = target
-    return copy
-
-
 def _checked_alone(model: ModelProto, samples: Samples) -> ModelProto:
     """The graph with an open first axis, after it has run a single row."""
-    for freed in (_free(model), _free_reshapes(model)):
+    for freed in (_free(model), _free(free_reshapes(model))):
         try:
-            open_session(freed, "model.onnx").run(samples.rows(1, 1))
+            session = open_session(freed, "model.onnx")
+            session.run(samples.rows(1, 1))
         except (CannotAdopt, RunFailed) as error:
             failure: Exception = error
         else:
-            return freed
+            fixed = [name for name, _, shape in session.outputs if shape and isinstance(shape[0], int)]
+            return open_outputs(freed, fixed) if fixed else freed
     raise CannotAdopt("invalid graph", f"The graph cannot run a single item: {failure}")
 
 
@@ -212,16 +190,18 @@ def _compare(model: ModelProto, samples: Samples, most: int, differ: Differ) -> 
         raise _NotBatched("its outputs are the same for all samples, so rows cannot be told apart")
     per_row = sum(array[:1].nbytes for array in (*rows.values(), *want))
     most = max(1, min(most, _MOST_BYTES // max(1, per_row)))
-    order = np.random.default_rng(0).permutation(count)
-    batches = [list(range(size)) for size in _SIZES]
-    batches += [[int(row) for row in order], [row % count for row in range(most)]]
+    order = [int(row) for row in np.random.default_rng(0).permutation(count)]
+    batches = [list(range(size)) for size in _SIZES if size < most]
+    batches += [order[:most], [row % count for row in range(most)]]
+    agreed = 1
     for batch in batches:
         try:
             got = session.run(_take(rows, batch))
         except RunFailed:
-            raise _NotBatched(f"it fails with a batch of {len(batch)}") from None
+            raise _NotBatched(f"it fails with a batch of {len(batch)}", agreed) from None
         if difference := differ([array[batch] for array in want], got):
-            raise _NotBatched(f"in a batch of {len(batch)}, {difference}")
+            raise _NotBatched(f"in a batch of {len(batch)}, {difference}", agreed)
+        agreed = max(agreed, len(batch))
     return most
 
 

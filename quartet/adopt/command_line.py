@@ -1,10 +1,11 @@
 """quartet adopt: serves a model that was trained elsewhere."""
 
 import argparse
+import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from quartet.console import FAILED, MISUSED, did_you_mean, fail
@@ -17,9 +18,8 @@ with needs("adopt"):
     from quartet.adopt.base import AdoptTask
     from quartet.adopt.graph import CannotAdopt, Loaded, Value, inputs_of, load, outputs_of
     from quartet.adopt.plain import PLAIN
-    from quartet.adopt.version import Published, publish
+    from quartet.adopt.version import Published, check_name, publish
     from service.inference.cards import NAME_PATTERN
-    from service.tasks.registry import BUILT_IN
 
 # A task registers its options here.
 TASKS: Mapping[str, AdoptTask] = {"tensors": PLAIN}
@@ -33,22 +33,38 @@ def main(arguments: Sequence[str] | None = None, prog: str = "quartet") -> int:
     options = read_options(given[1:] if given[:1] == ["adopt"] else given, prog)
     if not re.fullmatch(NAME_PATTERN, options.name):
         return fail(MISUSED, f"--name {options.name!r}: use letters, digits, dots, dashes and underscores.")
-    task = TASKS[options.task]
-    command = shlex.join([prog, "adopt", options.file.name, *_without_folders(given, options.file)])
+    command = shlex.join([prog, "adopt", *_without_folders(given)])
     try:
-        loaded = load(options.file)
-        _check_ranges(options.ranges, inputs_of(loaded.model))
-        _print_found(loaded)
-        proposal = task.propose(loaded, options)
-        published = publish(
-            proposal, options.models, options.name, most=options.max_batch, command=command, kinds=BUILT_IN.kinds
-        )
+        adopt(options, command, report=print)
     except CannotAdopt as error:
         return fail(FAILED, str(error))
     except OSError as error:
         return fail(FAILED, f"{error.filename}: {error.strerror}")
-    _print_published(published, proposal.call)
     return 0
+
+
+def adopt(options: argparse.Namespace, command: str, report: Callable[[str], None]) -> Published:
+    """Publishes a version.
+
+    Args:
+        options: as `read_options` gives them.
+        command: that the manifest states.
+        report: takes the lines that the command prints.
+
+    Raises:
+        CannotAdopt: the graph cannot be served; nothing is left behind.
+    """
+    task = TASKS[options.task]
+    check_name(options.models, options.name, options.task)
+    loaded = load(options.file)
+    _check_ranges(options.ranges, inputs_of(loaded.model))
+    for line in _describe(loaded):
+        report(line)
+    proposal = task.propose(loaded, options)
+    published = publish(proposal, options.models, options.name, most=options.max_batch, command=command)
+    for line in _describe_published(published, proposal.call):
+        report(line)
+    return published
 
 
 def read_options(arguments: Sequence[str], prog: str) -> argparse.Namespace:
@@ -81,7 +97,13 @@ def make_parser(prog: str, task: str = _DEFAULT) -> argparse.ArgumentParser:
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="the ONNX file; all weights are inside")
     parser.add_argument("--name", required=True, help="of the model")
-    parser.add_argument("--models", type=Path, default=Path("models"), metavar="FOLDER", help="(default: models)")
+    parser.add_argument(
+        "--models",
+        type=Path,
+        default=Path(os.environ.get("QUARTET_MODELS") or "models"),
+        metavar="FOLDER",
+        help="the models: QUARTET_MODELS=FOLDER (default: models)",
+    )
     parser.add_argument(
         "--task",
         choices=TASKS,
@@ -100,14 +122,14 @@ def make_parser(prog: str, task: str = _DEFAULT) -> argparse.ArgumentParser:
         help="the values of an input: random samples are drawn from it, and clients may send no others; repeatable",
     )
     parser.add_argument(
-        "--max-batch", type=_positive, default=64, metavar="N", help="the largest batch to check (default: 64)"
+        "--max-batch", type=_positive, default=64, metavar="N", help="the largest batch to check (default: %(default)s)"
     )
     parser.add_argument(
         "--max-length",
         type=_positive,
         default=2048,
         metavar="N",
-        help="the largest size of an open axis (default: 2048)",
+        help="the largest size of an open axis (default: %(default)s)",
     )
     TASKS[task].add_options(parser)
     return parser
@@ -139,30 +161,31 @@ def _check_ranges(ranges: Mapping[str, tuple[float, float]], inputs: Sequence[Va
             raise CannotAdopt("range", f"--range: the input {name!r} is {known[name].dtype}, which has no range.")
 
 
-def _without_folders(arguments: Sequence[str], file: Path) -> list[str]:
-    """The options as a manifest states them: without the paths of this machine."""
-    given = [each for each in arguments if each not in ("adopt", str(file))]
+def _without_folders(arguments: Sequence[str]) -> list[str]:
+    """The options as a manifest states them: without the folders of this machine."""
+    given = arguments[1:] if arguments[:1] == ["adopt"] else arguments
     return [Path(each).name if "/" in each else each for each in given]
 
 
-def _print_found(loaded: Loaded) -> None:
+def _describe(loaded: Loaded) -> Iterator[str]:
     source = loaded.source
     opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in source.opsets.items())
-    print(f"{source.file}: {source.size / 1e6:.3g} MB, from {source.producer or 'an unnamed exporter'}, opset {opsets}")
+    yield f"{source.file}: {source.size / 1e6:.3g} MB, from {source.producer or 'an unnamed exporter'}, opset {opsets}"
     for what, values in (("input", inputs_of(loaded.model)), ("output", outputs_of(loaded.model))):
         for name, dtype, shape in values:
-            sizes = "unknown" if shape is None else f"[{', '.join(str(size) for size in shape)}]"
-            print(f"  {what} {name}: {dtype} {sizes}")
+            sizes = "unknown" if shape is None else f"[{', '.join(str(size) or '?' for size in shape)}]"
+            yield f"  {what} {name}: {dtype} {sizes}"
 
 
-def _print_published(published: Published, call: str | None) -> None:
+def _describe_published(published: Published, call: str | None) -> Iterator[str]:
     manifest = published.manifest
     if card := manifest.adopted:
-        for change in card.changes:
-            print(f"changed: {change}")
-        print(f"samples: {card.samples}")
-        print(f"batches: {card.batching}")
-    print(f"published {published.folder}")
+        yield from (f"changed: {change}" for change in card.changes)
+        yield f"samples: {card.samples}"
+        yield f"batches: {card.batching}"
+    for name, (least, greatest) in getattr(manifest, "ranges", {}).items():
+        yield f"values of {name}: {least:g} to {greatest:g}"
+    yield f"published {published.folder}"
     if asked := call or ask_command(published.folder, manifest.name):
-        print("Serve it with `quartet serve`, and ask it:")
-        print(asked)
+        yield "Serve it with `quartet serve`, and ask it:"
+        yield asked

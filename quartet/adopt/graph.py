@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,10 @@ Array = npt.NDArray[Any]
 
 # Protocol buffers cannot be larger.
 _MOST_BYTES = 2**31 - 1
+# The first IR version in which inputs need not list weights.
+_IR_WITHOUT = 4
+# Built into the C library.
+_LOCALE = "C.UTF-8"
 # Exporters write these where they know no name.
 _NO_NAME = re.compile(r"\W*|None|-1")
 _DTYPES = {
@@ -40,7 +45,7 @@ _DTYPES = {
 }
 _ELEMENTS = {dtype: element for element, dtype in _DTYPES.items()}
 _UNREGISTERED = re.compile(r"(?P<domain>[\w.]*):(?P<name>\w+)\(-?\d+\) is not a registered function/op")
-_NO_KERNEL = re.compile(r"Could not find an implementation for (?P<name>\w+)\(\d+\)")
+_NO_KERNEL = re.compile(r"Could not find an implementation for (?P<name>\w+)\((?P<opset>\d+)\)")
 _OPSET = re.compile(r"[Oo]pset (\d+) (?:is under development|of domain)")
 _NOISE = re.compile(
     r"^[\w.]+\.onnx: |\[ONNXRuntimeError\] : \d+ : \w+ : |Non-zero status code returned while running |Name:'' |"
@@ -87,6 +92,16 @@ class Value(NamedTuple):
     name: str
     dtype: str
     shape: tuple[int | str, ...] | None
+
+    @classmethod
+    def of(cls, value: onnx.ValueInfoProto) -> "Value":
+        """What a declaration says; its dtype is one that is served."""
+        tensor = value.type.tensor_type
+        shape = tuple(
+            dimension.dim_value if dimension.WhichOneof("value") == "dim_value" else dimension.dim_param
+            for dimension in tensor.shape.dim
+        )
+        return cls(value.name, _DTYPES[tensor.elem_type], shape if tensor.HasField("shape") else None)
 
 
 @dataclass(frozen=True)
@@ -135,8 +150,8 @@ def load(path: Path) -> Loaded:
     """Reads an ONNX file, changes what has to be changed to serve it, and tries it in a session on the CPU.
 
     Changes: initializers that are listed as inputs are taken off the inputs, a ZipMap is removed (the output of its
-    name becomes the tensor of probabilities), unnamed open axes get names, an IR version that ONNX Runtime does not
-    read yet is lowered.
+    name becomes the tensor of probabilities), a StringNormalizer without a locale gets one, an IR version that ONNX
+    Runtime does not read yet is lowered. Open axes of inputs get names where they have none.
 
     Raises:
         CannotAdopt: it is no ONNX file, is too large, keeps weights in other files, uses an operator, an opset or a
@@ -146,10 +161,12 @@ def load(path: Path) -> Loaded:
     _refuse_external_data(model, path)
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
-    changes = [*_take_initializers_off(model.graph)]
+    _sort(model.graph)
+    changes = [*_take_initializers_off(model)]
     classes, removed = _remove_zip_maps(model)
     _check_values(model.graph)
-    changes += [*removed, *_name_axes(model.graph), *_lower_ir(model, source.file)]
+    _name_axes(model.graph)
+    changes += [*removed, *_set_locales(model), *_lower_ir(model, source.file)]
     return Loaded(model, source, tuple(changes), classes)
 
 
@@ -210,12 +227,12 @@ def open_session(model: ModelProto, name: str, threads: int = 1) -> Runner:
 
 def inputs_of(model: ModelProto) -> tuple[Value, ...]:
     """The inputs of a graph, in its order."""
-    return tuple(map(_value, model.graph.input))
+    return tuple(map(Value.of, model.graph.input))
 
 
 def outputs_of(model: ModelProto) -> tuple[Value, ...]:
     """The outputs of a graph, in its order, as they are declared."""
-    return tuple(map(_value, model.graph.output))
+    return tuple(map(Value.of, model.graph.output))
 
 
 def declare(name: str, dtype: str, shape: Sequence[int | str] | None) -> onnx.ValueInfoProto:
@@ -296,14 +313,43 @@ def _refuse_external_data(model: ModelProto, path: Path) -> None:
         )
 
 
-def _take_initializers_off(graph: GraphProto) -> Iterator[str]:
+def _take_initializers_off(model: ModelProto) -> Iterator[str]:
     """Takes weights off the inputs, where files before IR version 4 list them."""
+    graph = model.graph
     weights = {tensor.name for tensor in graph.initializer} | {each.values.name for each in graph.sparse_initializer}
     kept = [value for value in graph.input if value.name not in weights]
     if count := len(graph.input) - len(kept):
         del graph.input[:]
         graph.input.extend(kept)
-        yield f"{_count(count, 'initializer')} taken off the inputs"
+        model.ir_version = max(model.ir_version, _IR_WITHOUT)
+        yield f"{count} initializer{'s' if count > 1 else ''} taken off the inputs"
+
+
+def _sort(graph: GraphProto) -> None:
+    """Puts every node after those whose outputs it takes; converters append nodes anywhere."""
+    producers = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
+    needed = {
+        index: {producers[name] for name in _taken(node) if name in producers} for index, node in enumerate(graph.node)
+    }
+    try:
+        order = list(TopologicalSorter(needed).static_order())
+    except CycleError:
+        raise CannotAdopt("invalid graph", "The nodes of the graph form a cycle.") from None
+    if all(index < later for later, earlier in needed.items() for index in earlier):
+        return
+    sorted_nodes = [NodeProto() for _ in order]
+    for node, index in zip(sorted_nodes, order, strict=True):
+        node.CopyFrom(graph.node[index])
+    del graph.node[:]
+    graph.node.extend(sorted_nodes)
+
+
+def _taken(node: NodeProto) -> Iterator[str]:
+    """The names that a node takes, also inside of its bodies."""
+    yield from node.input
+    for body in bodies(node):
+        for inner in nodes(body):
+            yield from inner.input
 
 
 def _remove_zip_maps(model: ModelProto) -> tuple[dict[str, tuple[str, ...]], list[str]]:
@@ -321,10 +367,23 @@ def _remove_zip_maps(model: ModelProto) -> tuple[dict[str, tuple[str, ...]], lis
         ]
         name = node.output[0]
         outputs[name].CopyFrom(declare(name, "float32", ["batch", len(labels)]))
-        node.CopyFrom(helper.make_node("Identity", [node.input[0]], [name], name=node.name))
+        # Of columns in float64 the probabilities are too.
+        node.CopyFrom(helper.make_node("Cast", [node.input[0]], [name], name=node.name, to=TensorProto.FLOAT))
         classes[name] = tuple(labels)
         changes.append(f"output {name}: a tensor of {len(labels)} probabilities instead of a sequence of maps (ZipMap)")
     return classes, changes
+
+
+def _set_locales(model: ModelProto) -> list[str]:
+    """Names the locale of a StringNormalizer that states none: ONNX Runtime's default is missing on many machines."""
+    unset = [
+        node
+        for node in nodes(model.graph)
+        if node.op_type == "StringNormalizer" and not any(each.name == "locale" for each in node.attribute)
+    ]
+    for node in unset:
+        node.attribute.append(helper.make_attribute("locale", _LOCALE))
+    return [f"StringNormalizer: the locale {_LOCALE}, since the default is missing on many machines"] if unset else []
 
 
 def _check_values(graph: GraphProto) -> None:
@@ -367,25 +426,14 @@ def _check_type(what: str, value: onnx.ValueInfoProto) -> None:
         )
 
 
-def _name_axes(graph: GraphProto) -> Iterator[str]:
+def _name_axes(graph: GraphProto) -> None:
     """Gives names to the open axes of inputs that have none, and opens axes of impossible sizes."""
     for value in graph.input:
         for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
             if dimension.WhichOneof("value") == "dim_value" and dimension.dim_value >= 0:
                 continue
-            if not _NO_NAME.fullmatch(dimension.dim_param):
-                continue
-            dimension.dim_param = f"{value.name}_{axis}"
-            yield f"input {value.name}: axis {axis} has a name, {dimension.dim_param}"
-
-
-def _value(value: onnx.ValueInfoProto) -> Value:
-    tensor = value.type.tensor_type
-    shape = tuple(
-        dimension.dim_value if dimension.WhichOneof("value") == "dim_value" else dimension.dim_param
-        for dimension in tensor.shape.dim
-    )
-    return Value(value.name, _DTYPES[tensor.elem_type], shape if tensor.HasField("shape") else None)
+            if _NO_NAME.fullmatch(dimension.dim_param):
+                dimension.dim_param = f"{value.name}_{axis}"
 
 
 def _explained(message: str) -> CannotAdopt:
@@ -407,8 +455,8 @@ def _explained(message: str) -> CannotAdopt:
     if found := _NO_KERNEL.search(message):
         return CannotAdopt(
             "operator",
-            f"ONNX Runtime has no CPU kernel for the operator {found['name']} with these types: cast its inputs to "
-            "float32 in the export, or use another operator.",
+            f"ONNX Runtime has no CPU kernel for the operator {found['name']} (opset {found['opset']}) with these "
+            "types: export a newer opset (7 or later), or cast its inputs to float32 in the export.",
         )
     return CannotAdopt("invalid graph", f"ONNX Runtime does not take the graph: {_short(message)}")
 
@@ -416,7 +464,3 @@ def _explained(message: str) -> CannotAdopt:
 def _short(message: str) -> str:
     """ONNX Runtime's message without the places in its own code."""
     return " ".join(_NOISE.sub("", message).split())
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' if number > 1 else ''}"

@@ -6,7 +6,8 @@ from functools import partial
 from quartet.adopt.base import AdoptTask, Proposal
 from quartet.adopt.graph import Loaded, inputs_of, open_session
 from quartet.adopt.hazards import refuse_unbounded_sizes
-from quartet.adopt.samples import draw, read
+from quartet.adopt.lookups import lookups
+from quartet.adopt.samples import check, draw, read
 from quartet.adopt.state import refuse_state
 from service.tasks.tensors.manifest import TensorsManifest
 
@@ -26,11 +27,13 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
         refuse_state(loaded.model)
     refuse_unbounded_sizes(loaded.model, options.ranges)
     inputs = inputs_of(loaded.model)
+    ranges = lookups(loaded.model) | options.ranges
     if options.samples:
         samples = read(options.samples, inputs)
+        check(samples, inputs, ranges, options.max_length)
     else:
-        samples = draw(inputs, options.ranges, open_session(loaded.model, loaded.source.file).run, options.max_length)
-    manifest = partial(TensorsManifest, max_length=options.max_length, ranges=options.ranges)
+        samples = draw(inputs, ranges, open_session(loaded.model, loaded.source.file).run, options.max_length)
+    manifest = partial(TensorsManifest, max_length=options.max_length, ranges=ranges)
     return Proposal(loaded, samples, lambda common: manifest(**common))
 
 

@@ -94,6 +94,23 @@ def read(path: Path, inputs: Sequence[Value]) -> Samples:
     return Samples(calls, "given")
 
 
+def check(samples: Samples, inputs: Sequence[Value], ranges: Ranges, longest: int) -> None:
+    """Raises CannotAdopt if samples have values or sizes that clients may not send."""
+    for call, (name, _, shape) in itertools.product(samples.calls, inputs):
+        array = call[name]
+        least, greatest = ranges.get(name, (-np.inf, np.inf))
+        if array.dtype.kind in "iuf" and ((array < least) | (array > greatest)).any():
+            raise CannotAdopt(
+                "samples",
+                f"The samples of {name!r} have values outside of {least:g} to {greatest:g}; state others with --range.",
+            )
+        axes = zip(array.shape, shape or (), strict=True)
+        if any(size > longest for size, stated in axes if isinstance(stated, str)):
+            raise CannotAdopt(
+                "samples", f"The samples of {name!r} are up to {max(array.shape)} long: raise --max-length."
+            )
+
+
 def draw(inputs: Sequence[Value], ranges: Ranges, run: Run, longest: int) -> Samples:
     """Random samples that the graph can run.
 

@@ -9,7 +9,7 @@ from quartet.adopt.graph import CannotAdopt, Value, inputs_of, nodes, outputs_of
 _WORDS = {"state", "hidden", "cell", "h", "c", "cache", "past", "present", "kv", "memory", "lstm", "gru", "rnn"}
 # Words that only tell which of the two values a tensor is.
 _MOMENTS = {"in", "out", "input", "output", "next", "new", "prev", "previous", "past", "present", "initial", "final"}
-_MOMENTS |= {"old", "n", "t", "values", "key", "y"} - {"key"}
+_MOMENTS |= {"old", "n", "y"}
 _RECURRENT = {"RNN", "GRU", "LSTM"}
 
 
@@ -52,7 +52,7 @@ def _is_state(before: str, after: str) -> bool:
 
 def _words(name: str) -> list[str]:
     """The words of a name: `stateN` is state, n; `hn` is h, n; `h0` is h, 0."""
-    parts = re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", name)
+    parts = re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", name.replace("past_key_values", "past"))
     words = [part.lower() for part in parts]
     return [word for each in words for word in ((each[0], "n") if each in ("hn", "cn") else (each,))]
 
