@@ -53,7 +53,7 @@ def compare(route: Route, port: int, rounds: int, seconds: float, console: Conso
         table.add_column(column, justify="left" if column == "request" else "right")
     rows = []
     for workload, values in zip(route.workloads, served, strict=True):
-        row = {
+        row: dict[str, Any] = {
             "request": workload.description,
             "concurrency": workload.concurrency,
             "rate": statistics.median(rate for rate, _ in values),

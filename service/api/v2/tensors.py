@@ -32,7 +32,7 @@ DATATYPES: dict[str, Any] = {
 }
 _NAMES = {np.dtype(dtype).name: name for name, dtype in DATATYPES.items()} | {"str": "BYTES"}
 # Of the values in JSON, by the kind of a dtype.
-_PYTHON_TYPES = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}}
+_PYTHON_TYPES: dict[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}}
 # The most axes of a tensor.
 MOST_AXES = 16
 _SHOWN = 8
