@@ -11,8 +11,8 @@ COPY quartet quartet
 COPY service service
 
 FROM build AS build-cpu
-# With EXTRAS=server,grpc,score the image can score offline too.
-ARG EXTRAS=server,grpc
+# With EXTRAS=server,grpc,traces,score the image can score offline too.
+ARG EXTRAS=server,grpc,traces
 RUN /opt/quartet/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt ".[${EXTRAS}]" \
     # 285 MB of GPU code that this image never loads.
     && rm -f /opt/quartet/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime_providers_cuda.so \
@@ -20,7 +20,7 @@ RUN /opt/quartet/bin/pip install --no-cache-dir --disable-pip-version-check --co
     && /opt/quartet/bin/pip uninstall --yes --quiet pip
 
 FROM build AS build-gpu
-ARG EXTRAS=server,grpc
+ARG EXTRAS=server,grpc,traces
 RUN /opt/quartet/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt ".[cuda,${EXTRAS}]" \
     && /opt/quartet/bin/pip uninstall --yes --quiet pip
 

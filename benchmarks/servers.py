@@ -34,17 +34,24 @@ class Running:
 
 
 @contextmanager
-def service(models: Path, settings: Mapping[str, str] | None = None, checkout: Path | None = None) -> Iterator[Running]:
+def service(
+    models: Path,
+    settings: Mapping[str, str] | None = None,
+    checkout: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[Running]:
     """This project's service with the models of a folder.
 
     Args:
         models: the folder.
         settings: further settings, by name.
         checkout: the root of another checkout, whose code is run instead of this one's.
+        variables: further environment variables.
     """
     port = free_port()
     environment = {"QUARTET_PORT": str(port), "QUARTET_MODELS": str(models.absolute()), "QUARTET_DEVICE": "cpu"}
     environment |= {f"QUARTET_{name.upper()}": value for name, value in (settings or {}).items()}
+    environment |= variables or {}
     with run([sys.executable, "-m", "service"], environment, port, "/healthz/ready", checkout) as running:
         yield running
 

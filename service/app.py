@@ -33,8 +33,10 @@ from service.inference.observers import Observers
 from service.inference.opener import Opener
 from service.lifecycle.lifecycle import Lifecycle
 from service.models import policies_of, repository_of
-from service.observe.log import RequestLog
+from service.observe.log import RequestLog, as_json
 from service.observe.metrics import Metrics
+from service.observe.state import State
+from service.observe.traces import configured_tracing
 from service.processes.board import Board
 from service.settings import Settings
 from service.stack import failures
@@ -48,6 +50,7 @@ from service.web import page
 
 if TYPE_CHECKING:
     from service.api.grpc.server import GrpcServer
+    from service.observe.tracing import Tracing
 
 logger = logging.getLogger("service")
 
@@ -79,6 +82,7 @@ def create_app(
     opener: Opener | None = None,
     board: Board | None = None,
     ring: KeyRing | None = None,
+    tracing: "Tracing | None" = None,
 ) -> Application:
     """The application; its lifespan loads the models and, at the end, finishes accepted work.
 
@@ -89,6 +93,7 @@ def create_app(
         opener: opens the models, and may have begun to; a new one by default.
         board: exchanges figures with the other processes of the service; by default there are none.
         ring: the API keys; by default what the settings say.
+        tracing: traces requests; by default as OpenTelemetry's environment variables configure it.
 
     Raises:
         InvalidKeys: the key file cannot be read or is invalid.
@@ -97,9 +102,11 @@ def create_app(
     metrics = Metrics()
     logs = settings.log_level in ("debug", "info")
     lifecycle = Lifecycle(settings, registry.tasks, board or Board())
-    log = [RequestLog(sys.stderr)] if logs else []
+    log = [RequestLog(sys.stderr, json=as_json(settings))] if logs else []
     statistics = Statistics()
-    observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries, statistics])
+    tracing = tracing or configured_tracing()
+    traces = [tracing] if tracing else []
+    observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries, statistics, *traces])
     budget = BodyBudget(int(settings.max_memory_mb * 1_000_000))
     routers = (policy_router(), trials_router(), versions_router(registry), models_router(registry))
     families = (
@@ -137,6 +144,8 @@ def create_app(
         await app.repository.close(min(_LAST_BATCH_SECONDS, settings.shutdown_timeout))
         app.threads.close()
         observers.flush()
+        if tracing:
+            await asyncio.to_thread(tracing.close)
 
     app = Application(
         settings,
@@ -146,6 +155,7 @@ def create_app(
         budget,
         {family.prefix: family.errors for family in families},
         endpoints,
+        tracing.begin if tracing else None,
         docs_url=None,  # `documentation` has a page that needs no internet
         redoc_url=None,
         openapi_url=None,
@@ -157,6 +167,8 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
     )
+    app.state_metrics = State(lambda: getattr(app, "repository", None), ring)
+    metrics.registry.register(app.state_metrics)
     # What holds for every request is a layer here, the innermost first.
     app.add_middleware(Limits, budget=budget, max_body=int(settings.max_body_mb * 1_000_000))
     app.add_middleware(Gate, ring=ring, unknown=_unknown, refuse=failures.send_failure)

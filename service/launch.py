@@ -2,16 +2,15 @@
 
 import asyncio
 import gc
-import logging
 import re
 import socket
-import time
 from typing import TYPE_CHECKING, Any
 
 from quartet.console import fail
 from quartet.extras import needs
 from service.access.keys import InvalidKeys
 from service.access.start import generate, needs_generated, ring_of
+from service.observe.log import configure as configure_log
 from service.processes.supervisor import Supervisor, url_of
 from service.processes.worker import Worker
 from service.settings import InvalidSettings, Settings, read_settings
@@ -39,7 +38,7 @@ def launch(registry: "Registry | None" = None, **overrides: Any) -> int:
         settings = read_settings(**overrides | dict(worker.settings if worker else {}))
     except InvalidSettings as error:
         return fail(2, str(error))
-    _configure_logging(settings)
+    configure_log(settings)
     try:
         ring_of(settings)  # a mistake in the key file ends the start before anything else does
     except InvalidKeys as error:
@@ -102,13 +101,3 @@ def _bind(settings: Settings, *, shared: bool = False) -> socket.socket:
 def _own_url(listener: socket.socket) -> str:
     """The address of the server for a program on this machine, whose requests reach every address."""
     return re.sub(r"//(0\.0\.0\.0|\[::\])", "//localhost", url_of(listener))
-
-
-def _configure_logging(settings: Settings) -> None:
-    logging.Formatter.converter = time.gmtime
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S",
-    )
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)

@@ -65,7 +65,7 @@ class Server(uvicorn.Server):
         self._worker = worker
         if worker:
             app.others_ready = lambda: worker.status.serving
-            app.metrics.exposed = worker.metrics()
+            app.metrics.exposed = worker.metrics(app.state_metrics)
         self._reload_requested = asyncio.Event()
         self._policies_requested = asyncio.Event()
         self._reloading: list[asyncio.Task[None]] = []
@@ -160,7 +160,7 @@ class Server(uvicorn.Server):
 
     def _report(self, worker: Worker) -> None:
         """Tells the supervisor that this worker is alive, and ends a worker that it should restart."""
-        self._app.measure_queues()
+        self._app.measure()
         worker.heartbeat()
         if self._app.ready and (trouble := self._app.trouble()):
             logger.error("%s The worker ends, to be started again.", trouble)

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     )
     drain_seconds: float = Field(0, ge=0, description="seconds after SIGTERM in which connections are still answered")
     shutdown_timeout: int = Field(30, ge=1, description="seconds that accepted requests have to finish on SIGTERM")
+    log_format: Literal["auto", "text", "json"] = Field(
+        "auto", description="text, json (an object per line), or auto: text on a terminal, json elsewhere"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="warning and error leave out the line per request"
     )

@@ -37,7 +37,7 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(tiny_models: Path) -> Settings:
-    return Settings(models=tiny_models, device="cpu", threads=1, max_body_mb=1, max_pixels=1_000_000)
+    return Settings(models=tiny_models, device="cpu", threads=1, max_body_mb=1, max_pixels=1_000_000, log_format="text")
 
 
 @pytest.fixture

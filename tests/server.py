@@ -34,7 +34,7 @@ class Server:
     """
 
     def __init__(self, module: str = "service", python: str | Path = sys.executable, **settings: object) -> None:
-        settings = {"host": "127.0.0.1", "port": 0, "device": "cpu", "threads": 1, **settings}
+        settings = {"host": "127.0.0.1", "port": 0, "device": "cpu", "threads": 1, "log_format": "text", **settings}
         self.process = subprocess.Popen(
             [python, "-m", module],
             cwd=ROOT,

@@ -91,7 +91,7 @@ class Stage:
         """A call of some items that version `1` has answered, and `2` shadows."""
         items = [ITEMS[index % len(ITEMS)] for index in range(count)]
         event = CallEnded(
-            labels=[("classifier", number, "", "reference")], owner=None, trace=b"", started=0.0, decode_times=[],
+            labels=[("classifier", number, "", "reference")], owner=None, started=0.0, decode_times=[],
             queue_seconds=0.0, inference_seconds=0.0, error=None, inputs=items, outputs=right(items),
             version=self.lender.versions.get(number), shadow=self.candidate,
         )  # fmt: skip

@@ -30,6 +30,7 @@ EXTRAS = {
     "quartet/protocol/": "grpc",
     "quartet/conformance/rpc.py": "grpc",
     "quartet/adopt/": "adopt",
+    "service/observe/tracing.py": "traces",
     "quartet/completion.py": "server",
     "quartet/offline/": "server",
     "quartet/offline/triton_repository.py": "grpc",

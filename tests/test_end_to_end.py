@@ -203,6 +203,6 @@ def test_every_request_has_its_line_in_the_log(server: Server, client: httpx.Cli
     (line,) = found
     assert re.fullmatch(
         r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z info request id=look-for-me POST /v1/predict status=200 "
-        r"ms=\d+\.\d\d model=classifier/1 variant=reference items=1\n",
+        r"ms=\d+\.\d\d model=classifier/1 variant=reference items=1 queue_ms=\d+\.\d+ inference_ms=\d+\.\d+\n",
         line,
     )

@@ -59,7 +59,7 @@ class Quartet:
 
     async def _mirror_metrics(self) -> None:
         while True:
-            self._application.measure_queues()
+            self._application.measure()
             self._mirror.update(self._application.metrics.registry)
             await asyncio.sleep(_MIRROR_SECONDS)
 

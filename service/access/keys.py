@@ -236,6 +236,13 @@ class KeyRing:
         found = self._keys.get(digest)
         return found if found is not None and hmac.compare_digest(found.digest, digest) else None
 
+    def ends(self) -> dict[str, float]:
+        """When keys end, by name, in seconds since the epoch; keys without an end are left out."""
+        ends: dict[str, float] = {}
+        for found in self._keys.values():  # a rotated key is found by two secrets
+            ends[found.key.name] = max(found.end, ends.get(found.key.name, 0.0))
+        return {name: end for name, end in ends.items() if end < math.inf}
+
     def refresh(self) -> None:
         """Reads the file again if it has changed. If it is invalid, the keys stay as they are, and the log says why."""
         if self._path is None:

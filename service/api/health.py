@@ -71,7 +71,7 @@ async def get_metrics(request: Request) -> Response:
     """Requests, latency, batches, queues, refusals and devices, in Prometheus' text format or OpenMetrics."""
     app = request.app
     app.observers.flush()
-    app.measure_queues()
+    app.measure()
     accept = request.headers.get("accept", "")
     key = key_of(request.scope)
     shown = app.metrics.exposed if key is None or key.models is None else _Visible(app.metrics.exposed, key)

@@ -112,6 +112,8 @@ class Admission:
         held = min(count, self._max_held)
         self._check(held, call, self.held)
         self._refused.pop(call.owner, None)
+        if call.trace is not None and not call.trace.admitted:
+            call.trace.admitted = time.monotonic()
         reservation = Reservation(self, call, held)
         call.rooms.append(reservation)
         return reservation

@@ -190,7 +190,8 @@ class Batcher:
     def _deliver(self, batch: Batch) -> None:
         """Answers the calls whose last items were in a batch."""
         self._note_failure(all(isinstance(result, Exception) for result in batch.results))
-        queued = []
+        queued: list[float] = []
+        ran = BatchRan(self.label, queued, batch.started, batch.seconds)
         for (submission, index), result in zip(batch.entries, batch.results, strict=True):
             waited = batch.started - submission.submitted
             queued.append(waited)
@@ -199,13 +200,15 @@ class Batcher:
                 call.queue_seconds = waited
             if batch.seconds > call.inference_seconds:
                 call.inference_seconds = batch.seconds
+            if call.trace is not None:
+                call.trace.ran(submission.submitted, ran)
             submission.results[index] = result
             submission.missing -= 1
             if submission.missing == 0:
                 self._waiting.discard(submission)
                 if not submission.future.done():
                     _answer(submission)
-        self._observers.publish(BatchRan(self.label, queued, batch.seconds))
+        self._observers.publish(ran)
         self._check_drained()
 
     def _note_failure(self, failed: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 from typing import Protocol
 
 from service.errors import Abandoned, DeadlineExceeded
+from service.inference.trace import Trace
 
 # The owner of explanations, self-checks, shadow traffic and other work that may be late.
 BACKGROUND = "background work"
@@ -26,6 +27,7 @@ class QueuedCall:
         weight: size of the owner's turn in relation to others.
         timeout: seconds without progress.
         on_slow: called once, on the event loop, if the call takes longer than about 0.1 s.
+        trace: of a call that is sampled.
 
     Attributes:
         deadline: monotonic time at which the call has gone without progress for too long.
@@ -52,6 +54,7 @@ class QueuedCall:
         "rooms",
         "started",
         "timeout",
+        "trace",
         "weight",
     )
 
@@ -61,8 +64,10 @@ class QueuedCall:
         weight: float = 1.0,
         timeout: float = math.inf,
         on_slow: Callable[[], None] | None = None,
+        trace: Trace | None = None,
     ) -> None:
         self._on_slow = on_slow
+        self.trace = trace
         self.owner = owner
         self.weight = weight
         self.timeout = timeout

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from service.inference.leases import Version
+    from service.inference.trace import Trace
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,6 @@ class CallEnded:
     Attributes:
         labels: of each model, the first one first.
         owner: of the call.
-        trace: the `traceparent` of the caller (W3C Trace Context), empty without one.
         started: monotonic time.
         decode_times: seconds that each input took to become an item.
         queue_seconds: longest wait of an item for its batch.
@@ -43,7 +43,6 @@ class CallEnded:
 
     labels: Sequence[Label]
     owner: Hashable
-    trace: bytes
     started: float
     decode_times: Sequence[float]
     queue_seconds: float
@@ -62,12 +61,18 @@ class BatchRan:
     Attributes:
         label: of the model.
         queued: seconds that each item waited.
+        started: monotonic time.
         seconds: that the batch took.
+        traces: of the sampled calls with items in it.
+        span: set by the observer that traces batches.
     """
 
     label: Label
-    queued: Sequence[float]
+    queued: list[float]
+    started: float
     seconds: float
+    traces: "tuple[Trace, ...]" = ()
+    span: Any = None
 
 
 @dataclass(slots=True)

@@ -67,6 +67,8 @@ class Repository:
 
     Attributes:
         refused: why versions, policies or models cannot be served, by `NAME/VERSION`, `NAME/serving.toml` or `NAME`.
+        loaded_at: when `load_all` last ended without an error, in seconds since the epoch; 0 before.
+        loads_failed: how often it ended with one.
         on_change: called when versions or the way in which they are served have changed.
         on_closed: called when a replaced version has closed and its memory can be freed.
         one_client: whether a single client is connected.
@@ -103,6 +105,7 @@ class Repository:
         # What becomes `refused` when the round that holds `_loading` ends.
         self._refusing: dict[str, str] = {}
         self.refused: dict[str, str] = {}
+        self.loaded_at, self.loads_failed = 0.0, 0
         self.on_change: Callable[[], None] = lambda: None
         self.on_closed: Callable[[], None] = lambda: None
         self.one_client: Callable[[], bool] = lambda: False
@@ -185,6 +188,14 @@ class Repository:
         if not self._folder.is_dir():
             raise NothingToServe(f"The models folder {self._folder} does not exist: set QUARTET_MODELS to one.")
         await self.apply_policies(only)
+        try:
+            await self._load_all(only)
+        except Exception:
+            self.loads_failed += 1
+            raise
+        self.loaded_at = time.time()
+
+    async def _load_all(self, only: Collection[str]) -> None:
         async with self._loading:
             known = self.refused
             self._refusing = {what: why for what, why in known.items() if only and what.split("/")[0] not in only}

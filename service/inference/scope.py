@@ -11,6 +11,7 @@ from service.inference.leases import Lease, Version
 from service.inference.observers import CallEnded, Observers
 from service.inference.repository import Repository
 from service.inference.routing import Position, anywhere
+from service.inference.trace import Trace
 
 # Items of a call that are kept for observers.
 _MOST_KEPT = 64
@@ -31,7 +32,7 @@ class CallScope(QueuedCall):
         owner: the name of an API key, or the client's connection; see `QueuedCall`.
         weight: see `QueuedCall`.
         timeout: seconds without progress.
-        trace: the `traceparent` of the caller (W3C Trace Context), for observers; empty without one.
+        trace: see `QueuedCall`.
         models: that the caller may use; None for all. Others are unknown to it.
         observers: are told when the call has ended.
         on_slow: see `QueuedCall`. The HTTP layer starts to watch for a disconnect then, which would cost a fast call
@@ -45,7 +46,7 @@ class CallScope(QueuedCall):
             its body, until the garbage collector runs.
     """
 
-    __slots__ = ("_models", "_observers", "_repository", "error", "inputs", "leases", "outputs", "trace")
+    __slots__ = ("_models", "_observers", "_repository", "error", "inputs", "leases", "outputs")
 
     def __init__(
         self,
@@ -54,16 +55,15 @@ class CallScope(QueuedCall):
         owner: Hashable = None,
         weight: float = 1.0,
         timeout: float = math.inf,
-        trace: bytes = b"",
+        trace: Trace | None = None,
         models: Collection[str] | None = None,
         observers: Observers | None = None,
         on_slow: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(owner, weight, timeout, on_slow)
+        super().__init__(owner, weight, timeout, on_slow, trace)
         self._repository = repository
         self._models = models
         self._observers = observers
-        self.trace = trace
         self.leases: list[Lease] = []
         self.inputs: Sequence[Any] = ()
         self.outputs: Sequence[Any] = ()
@@ -94,7 +94,7 @@ class CallScope(QueuedCall):
             first = self.leases[0]
             observers.publish(
                 CallEnded(
-                    labels, self.owner, self.trace, self.started, self.decode_times, self.queue_seconds,
+                    labels, self.owner, self.started, self.decode_times, self.queue_seconds,
                     self.inference_seconds, self.error, self.inputs, self.outputs,
                     first.version if first.watched else None, first.shadow,
                 )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from service.inference.observers import Label
+from service.inference.trace import Trace
 
 
 @dataclass(slots=True)
@@ -63,6 +64,7 @@ class RequestEnded:
         status: of the answer; 0 without one.
         seconds: that it took.
         time: when it ended, in seconds since the epoch.
+        trace: of a request that is sampled.
     """
 
     id: str
@@ -73,3 +75,4 @@ class RequestEnded:
     status: int
     seconds: float
     time: float
+    trace: Trace | None = None

@@ -53,8 +53,12 @@ class Metrics:
             "quartet_request_seconds", "From the request's arrival to its answer", ("route",),
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
-        self.refused = Counter(
-            "quartet_refused", "Requests refused or failed, by the problem's type", ("route", "problem"),
+        self.in_flight = Gauge(
+            "quartet_requests_in_flight", "Requests that are being answered", registry=registry,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.problems = Counter(
+            "quartet_problems", "Requests refused or failed, by the problem's type", ("route", "problem"),
             registry=registry,
         )  # fmt: skip
         self.keys = Counter("quartet_key_requests", "Requests by API key", ("key", "status"), registry=registry)
@@ -88,10 +92,9 @@ class Metrics:
             "quartet_event_loop_lag_seconds", "How late the event loop calls back, once a second",
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
-        self.events_dropped = Gauge(
-            "quartet_events_dropped", "Events that observers missed since their buffer was full", registry=registry,
-            multiprocess_mode="livesum",
-        )  # fmt: skip
+        self.events_dropped = Counter(
+            "quartet_events_dropped", "Events that observers missed since their buffer was full", registry=registry
+        )
         self.device = Gauge(
             "quartet_model_info", "1 for the version that is served, on its device, with the graph that answers",
             (*_VERSION, "device"), registry=registry,
@@ -137,7 +140,7 @@ class Metrics:
                 if "key" in event.facts:
                     keys[str(event.facts["key"]), event.status] += 1
                 if "problem" in event.facts:
-                    self.refused.labels(event.route, event.facts["problem"]).inc()
+                    self.problems.labels(event.route, event.facts["problem"]).inc()
             elif type(event) is CallEnded:
                 decode[event.labels[0]].extend(event.decode_times)
             elif type(event) is BatchRan:

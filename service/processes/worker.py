@@ -83,11 +83,12 @@ class Worker:
         encoded = os.environ.pop(_VARIABLE, None)
         return None if encoded is None else cls(**json.loads(encoded))
 
-    def metrics(self) -> CollectorRegistry:
-        """The metrics of all workers as one."""
+    def metrics(self, state: Collector) -> CollectorRegistry:
+        """The metrics of all workers as one, with those of the service's state."""
         registry = CollectorRegistry()
         MultiProcessCollector(registry, self._folder)  # type: ignore[no-untyped-call]
         registry.register(_Processes(self))
+        registry.register(state)
         return registry
 
     def board(self) -> Board:

@@ -12,8 +12,9 @@ from service.inference.observers import Observers
 from service.inference.repository import Repository
 from service.lifecycle.lifecycle import Lifecycle
 from service.observe.metrics import Metrics
+from service.observe.state import State
 from service.settings import Settings
-from service.stack.context import RequestContext
+from service.stack.context import BeginTrace, RequestContext
 from service.stack.endpoint import Endpoint
 from service.stack.failures import ErrorFormat
 from service.stack.limits import BodyBudget
@@ -63,8 +64,10 @@ class Application(FastAPI):
 
     Attributes:
         error_formats: by the prefix of a family's paths, such as `/v1`.
+        begin_trace: begins the trace of a request; None without traces.
         repository: the models; set at the start, as `threads` are.
         threads: for slow work.
+        state_metrics: of the state of the service, which each process reports for itself.
         lifecycle: tries, judges and changes versions.
         budget: of the bodies of all requests in memory.
         ready: whether the server accepts requests: from the end of its start to the beginning of its shutdown.
@@ -74,6 +77,7 @@ class Application(FastAPI):
 
     repository: Repository
     threads: Threads
+    state_metrics: State
 
     def __init__(
         self,
@@ -84,11 +88,14 @@ class Application(FastAPI):
         budget: BodyBudget,
         error_formats: Mapping[str, ErrorFormat],
         endpoints: Iterable[Endpoint],
+        begin_trace: BeginTrace | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self._layers: ASGIApp = Dispatch(super().__call__, endpoints)
-        self._outermost: ASGIApp = RequestContext(self._inside, observers)
+        self._context = RequestContext(self._inside, observers, begin_trace)
+        self._outermost: ASGIApp = self._context
+        self._dropped = 0
         for endpoint in endpoints:
             # Starlette takes any ASGI application here; its type names functions alone.
             self.add_route(endpoint.path, cast(Any, endpoint))
@@ -98,6 +105,7 @@ class Application(FastAPI):
         self.lifecycle = lifecycle
         self.budget = budget
         self.error_formats = error_formats
+        self.begin_trace = begin_trace
         self.ready = False
         self.others_ready: Callable[[], bool] = lambda: True
         self.failure: Exception | None = None
@@ -137,8 +145,10 @@ class Application(FastAPI):
                 return f"The model {version.label!r} is not responding: {trouble}."
         return None
 
-    def measure_queues(self) -> None:
-        """Sets the metrics of what waits for each model, and of events that were dropped."""
-        self.metrics.events_dropped.set(self.observers.dropped)
+    def measure(self) -> None:
+        """Sets the metrics of requests that are being answered, of what waits, and of events that were dropped."""
+        self.metrics.in_flight.set(self._context.active)
+        self.metrics.events_dropped.inc(self.observers.dropped - self._dropped)
+        self._dropped = self.observers.dropped
         for version in self.repository.versions:
             self.metrics.queue_depth.labels(*version.batcher.label).set(version.batcher.depth)

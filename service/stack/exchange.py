@@ -90,7 +90,7 @@ class Exchange(Request):
             weight=weight,
             models=models_of(scope),
             timeout=self.settings.timeout,
-            trace=self._values.get(b"traceparent", b""),
+            trace=scope.get("quartet.trace"),
             observers=app.observers,
             on_slow=self.watch,
         )
@@ -183,8 +183,12 @@ class Exchange(Request):
         """Releases what the request holds; idempotent."""
         if self._watcher is not None:
             self._watcher.cancel()
-        self.call.fail(error)
-        self.call.close()
+        call = self.call
+        if call.inference_seconds and "inference_ms" not in self.facts:
+            self.facts["queue_ms"] = round(call.queue_seconds * 1000, 2)
+            self.facts["inference_ms"] = round(call.inference_seconds * 1000, 2)
+        call.fail(error)
+        call.close()
 
     async def _watch(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":

@@ -6,16 +6,17 @@ from service.access.gate import is_public
 from service.settings import PREFIX, Settings
 from tests.server import ROOT
 
-SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+# Those that serve models.
+SERVICES = {name: each for name, each in COMPOSE["services"].items() if name in ("cpu", "gpu")}
 # Fixed in the image.
 FIXED = {"host", "port", "models", "state"}
 
 
 def test_the_keys_are_a_secret():
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    (name,) = compose["secrets"]
     for service in SERVICES.values():
-        assert service["secrets"] == [name]
+        (name,) = service["secrets"]
+        assert COMPOSE["secrets"][name]["file"] == "${KEYS:-/dev/null}"
         (keys,) = (each for each in service["environment"] if each.startswith("QUARTET_KEYS="))
         assert keys == f"QUARTET_KEYS=${{KEYS:+/run/secrets/{name}}}"
     assert Settings(keys="").keys is None  # as it is without KEYS
@@ -26,7 +27,13 @@ def test_the_health_check_needs_no_key():
     assert any(check.count(path) for path in ("/healthz/ready", "/healthz/live") if is_public("GET", path))
 
 
+# OpenTelemetry's variables that compose passes on.
+TRACES = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"}
+
+
 def test_every_setting_reaches_the_service():
     for service in SERVICES.values():
-        names = {each.partition("=")[0].removeprefix(PREFIX).lower() for each in service["environment"]}
-        assert names == Settings.model_fields.keys() - FIXED
+        names = {each.partition("=")[0] for each in service["environment"]}
+        own = {each.removeprefix(PREFIX).lower() for each in names if each.startswith(PREFIX)}
+        assert own == Settings.model_fields.keys() - FIXED
+        assert {each for each in names if not each.startswith(PREFIX)} == TRACES

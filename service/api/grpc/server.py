@@ -213,7 +213,7 @@ class GrpcServer:
             self._app.observers.publish(
                 RequestEnded(
                     scope["quartet.id"], "POST", f"/{_SERVICE}/{method}", f"/{_SERVICE}/{method}",
-                    scope["quartet.facts"], status, time.perf_counter() - started, time.time(),
+                    scope["quartet.facts"], status, time.perf_counter() - started, time.time(), scope["quartet.trace"],
                 )
             )  # fmt: skip
 
@@ -232,14 +232,18 @@ class GrpcServer:
         """What the gate and the queues look at of a request, as ASGI has it."""
         metadata = context.invocation_metadata() or ()
         headers = [(_bytes(key), _bytes(value)) for key, value in metadata]
+        by_name = dict(reversed(headers))
+        begin = self._app.begin_trace
+        trace = begin("POST", by_name, time.monotonic()) if begin else None
         kind, _, address = context.peer().partition(":")
         client = (address.rpartition(":")[0].strip("[]").replace("%5B", "").replace("%5D", ""), address)
         return {
             "app": self._app,
             "headers": headers,
             # No page can send gRPC, so the name under which the server was reached tells nothing.
-            "quartet.headers": {**dict(reversed(headers)), b"host": b"localhost"},
+            "quartet.headers": {**by_name, b"host": b"localhost"},
             "quartet.facts": {},
+            "quartet.trace": trace,
             "quartet.id": f"{self._prefix}-{next(self._numbers):x}",
             "client": client if kind.startswith("ipv") else ("127.0.0.1", address),
         }
@@ -254,7 +258,7 @@ class GrpcServer:
             weight=weight,
             models=models_of(scope),
             timeout=app.settings.timeout,
-            trace=scope["quartet.headers"].get(b"traceparent", b""),
+            trace=scope["quartet.trace"],
             observers=app.observers,
         ) as call:
             context.add_done_callback(lambda _: call.cancel())

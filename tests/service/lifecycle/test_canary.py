@@ -60,7 +60,7 @@ def version(number: str) -> Any:
 
 def ended(number: str, error: str | None = None, p_value: float = 0.5, label: str = "red", **changes: Any) -> CallEnded:
     event = CallEnded(
-        labels=[("classifier", number, "", "reference")], owner=None, trace=b"", started=0.0, decode_times=[],
+        labels=[("classifier", number, "", "reference")], owner=None, started=0.0, decode_times=[],
         queue_seconds=0.001, inference_seconds=0.009, error=error,
         outputs=() if error else [(*row(label), np.float32(p_value))], version=version(number),
     )  # fmt: skip

@@ -260,7 +260,7 @@ async def test_on_a_busy_device_batches_are_small_and_pauses_long(monkeypatch):
         monkeypatch.setattr(module.asyncio, "sleep", note)
         made.shadows.follow(made.default, made.candidate)
         made.candidate.batcher.flow.seconds_per_item = 0.001
-        made.shadows.observe([BatchRan(("classifier", "1", "", ""), [0.0], 0.5), made.ended(4)])
+        made.shadows.observe([BatchRan(("classifier", "1", "", ""), [0.0], 1.0, 0.5), made.ended(4)])
         trial = made.shadows._trials["classifier"]
         assert made.shadows._room(trial, made.candidate, busy=True) == 2
         assert made.shadows._room(trial, made.candidate, busy=False) == 8
@@ -269,7 +269,7 @@ async def test_on_a_busy_device_batches_are_small_and_pauses_long(monkeypatch):
         assert min(slept) > 0
         # What the candidate itself does is no load.
         made.shadows._load = Load()
-        made.shadows.observe([BatchRan(("classifier", "2", "", ""), [0.0], 0.5)])
+        made.shadows.observe([BatchRan(("classifier", "2", "", ""), [0.0], 1.0, 0.5)])
         assert not made.shadows._load.busy
         slept.clear()
         made.shadows.observe([made.ended(4)])

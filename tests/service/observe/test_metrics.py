@@ -22,7 +22,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 def test_a_batch():
     metrics = Metrics()
-    metrics.observe([BatchRan(M1, [0.001, 0.002, 0.003], 0.5), BatchRan(M1, [0.0], 0.25)])
+    metrics.observe([BatchRan(M1, [0.001, 0.002, 0.003], 1.0, 0.5), BatchRan(M1, [0.0], 2.0, 0.25)])
     assert value(metrics, "quartet_batch_size_count", **LABELS) == 2
     assert value(metrics, "quartet_batch_size_sum", **LABELS) == 4
     assert value(metrics, "quartet_queue_seconds_count", **LABELS) == 4

@@ -69,7 +69,7 @@ async def test_requests_are_counted_by_route_and_status(client: httpx.AsyncClien
     assert requests["GET", "/v1/models/{name}", "404"] == 1
     assert requests["GET", "other", "404"] == 40
     assert not any("nowhere" in route or "php" in route for _, route, _ in requests)
-    refused = counts(text, "quartet_refused_total")
+    refused = counts(text, "quartet_problems_total")
     # The order of the labels is problem, route.
     assert refused["undecodable-image", "/v1/predict"] == 1
     assert refused["invalid-request", "/v1/predict"] == 1
@@ -107,7 +107,9 @@ async def test_a_request_is_logged(settings: Settings, capsys: pytest.CaptureFix
         await client.post("/v1/predict", content=b"no", headers={**PNG, "x-request-id": "two"})
     first, second = capsys.readouterr().err.splitlines()
     assert re.search(
-        r" id=one POST /v1/predict status=200 ms=\d+\.\d\d model=classifier/1 variant=reference items=1$", first
+        r" id=one POST /v1/predict status=200 ms=\d+\.\d\d model=classifier/1 variant=reference items=1 "
+        r"queue_ms=\d+\.\d+ inference_ms=\d+\.\d+$",
+        first,
     )
     assert " id=two " in second
     assert " status=422 " in second

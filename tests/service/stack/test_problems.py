@@ -263,7 +263,7 @@ async def test_every_problem_is_counted_and_logged(settings: Settings, capsys: p
         await client.get("/nowhere")
         await client.get("/v1/predict")
         text = (await client.get("/metrics")).text
-    assert 'quartet_refused_total{problem="not-found",route="other"} 1.0' in text
+    assert 'quartet_problems_total{problem="not-found",route="other"} 1.0' in text
     assert 'problem="method-not-allowed"' in text
     assert "GET /nowhere status=404" in (first := capsys.readouterr().err.splitlines()[0])
     assert first.endswith(" problem=not-found")

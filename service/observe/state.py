@@ -1,0 +1,95 @@
+"""Metrics of the state of the service, which are read when they are asked for."""
+
+import platform
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import onnxruntime
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.registry import Collector
+
+from quartet import __version__
+from service.access.keys import KeyRing
+from service.inference import cuda
+from service.inference.device import cuda_index
+from service.inference.footprint import available_memory
+from service.inference.repository import Repository
+
+
+class State(Collector):
+    """The state of a service; each process of several reports its own view, which is the same for all of them.
+
+    Args:
+        repository: gives the models; called with each request for metrics, since there is none before the start.
+        ring: the API keys; None without keys.
+    """
+
+    def __init__(self, repository: Any, ring: KeyRing | None) -> None:
+        self._repository = repository
+        self._ring = ring
+
+    def collect(self) -> Iterator[Metric]:
+        """See `prometheus_client.registry.Collector`."""
+        yield _info()
+        if (available := available_memory()) is not None:
+            memory = GaugeMetricFamily(
+                "quartet_memory_available_bytes",
+                "Memory that the process can still take, of the machine and its limits",
+            )
+            memory.add_metric([], available)
+            yield memory
+        repository: Repository | None = self._repository()
+        if repository is not None:
+            yield from _models(repository)
+            yield from _gpus({version.device for version in repository.versions})
+        if self._ring is not None:
+            yield _gauge(
+                "quartet_key_expiry_timestamp_seconds",
+                "When an API key ends, in seconds since the epoch; keys without an end are not listed",
+                "key",
+                self._ring.ends(),
+            )
+
+
+def _info() -> Metric:
+    info = InfoMetricFamily("quartet_build", "Versions of Quartet and of what it runs on")
+    versions = {"version": __version__, "python": platform.python_version(), "onnxruntime": onnxruntime.__version__}
+    info.add_metric([], versions)
+    return info
+
+
+def _models(repository: Repository) -> Iterator[Metric]:
+    ready = {name: 1.0 for name, served in repository.served.items() if served.default is not None}
+    ready |= dict.fromkeys(repository.unready, 0.0)
+    yield _gauge("quartet_model_ready", "Whether a version of the model can answer", "model", ready)
+    refused = dict.fromkeys(repository.served, 0.0)
+    for label in repository.refused:
+        name = label.partition("/")[0]
+        refused[name] = refused.get(name, 0.0) + 1
+    yield _gauge("quartet_versions_refused", "Versions that the last load refused", "model", refused)
+    loaded = GaugeMetricFamily(
+        "quartet_last_load_timestamp_seconds", "When the models folder was last looked at without an error"
+    )
+    loaded.add_metric([], repository.loaded_at)
+    yield loaded
+    failed = CounterMetricFamily("quartet_loads_failed", "Looks at the models folder that ended with an error")
+    failed.add_metric([], repository.loads_failed)
+    yield failed
+
+
+def _gpus(devices: set[str]) -> Iterator[Metric]:
+    free = {
+        device: float(found)
+        for device in sorted(devices - {"cpu"})
+        if (found := cuda.free_memory(cuda_index(device))) is not None
+    }
+    if free:
+        yield _gauge("quartet_gpu_memory_free_bytes", "Free memory of a GPU", "device", free)
+
+
+def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    gauge = GaugeMetricFamily(name, text, labels=[label])
+    for value, number in values.items():
+        gauge.add_metric([value], number)
+    return gauge
