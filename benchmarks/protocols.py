@@ -104,9 +104,7 @@ def _as_jpeg(images: Images, concurrency: int, _: int) -> Workload:
 
 
 def _over_grpc(images: Images, concurrency: int, port: int) -> Workload:
-    request = pb.InferRequest(
-        model_name=_MODEL, inputs=[_described(images)], raw_input_contents=[images.tobytes()]
-    )
+    request = pb.InferRequest(model_name=_MODEL, inputs=[_described(images)], raw_input_contents=[images.tobytes()])
     body = request.SerializeToString()
     return _OverGrpc(f"{_count(images)}, gRPC", "", "", [body], len(images), concurrency, grpc_port=port)
 
