@@ -1,5 +1,6 @@
 """Inputs of the example models, and the answers to them."""
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -44,3 +45,19 @@ def check(result: Any, batch: int = 1) -> None:
         if found.dtype == np.object_:
             found = np.array([int(each) for each in found.ravel()]).reshape(found.shape)
         np.testing.assert_array_equal(found, expected)
+
+
+def not_offered(client: Any) -> list[Callable[[], Any]]:
+    """The calls of a client, synchronous or not, that the server refuses."""
+    return [
+        client.get_system_shared_memory_status,
+        lambda: client.register_system_shared_memory("region", "/key", 64),
+        client.unregister_system_shared_memory,
+        client.get_cuda_shared_memory_status,
+        lambda: client.register_cuda_shared_memory("region", b"aGFuZGxl", 0, 64),
+        client.unregister_cuda_shared_memory,
+        client.get_trace_settings,
+        lambda: client.update_trace_settings("simple", {"trace_level": ["OFF"]}),
+        client.get_log_settings,
+        lambda: client.update_log_settings({"log_info": True}),
+    ]

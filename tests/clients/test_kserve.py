@@ -36,12 +36,14 @@ async def test_rest(rest: str, model: str, binary: bool):
     assert await client.is_server_ready(url)
     assert await client.is_model_ready(url, model)
     check(await client.infer(url, request(model, binary=binary), model_name=model))
+    await client.close()
 
 
 async def test_errors_over_rest(rest: str):
     client = kserve.InferenceRESTClient(kserve.RESTConfig(protocol="v2"))
     with pytest.raises(httpx.HTTPStatusError, match="No model 'none'"):
         await client.infer(f"http://{rest}", request("simple", binary=True), model_name="none")
+    await client.close()
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -10,7 +10,7 @@ import pytest
 triton = pytest.importorskip("tritonclient.grpc", exc_type=ImportError)
 from tritonclient.utils import InferenceServerException  # noqa: E402
 
-from tests.clients.sums import DATATYPES, MODELS, arrays, check, inputs  # noqa: E402
+from tests.clients.sums import DATATYPES, MODELS, arrays, check, inputs, not_offered  # noqa: E402
 
 
 @pytest.fixture
@@ -109,18 +109,7 @@ def test_model_control(client: Any):
 
 
 def test_what_is_not_offered_is_refused(client: Any):
-    for call in (
-        client.get_system_shared_memory_status,
-        lambda: client.register_system_shared_memory("region", "/key", 64),
-        client.unregister_system_shared_memory,
-        client.get_cuda_shared_memory_status,
-        lambda: client.register_cuda_shared_memory("region", b"aGFuZGxl", 0, 64),
-        client.unregister_cuda_shared_memory,
-        client.get_trace_settings,
-        lambda: client.update_trace_settings("simple", {"trace_level": ["OFF"]}),
-        client.get_log_settings,
-        lambda: client.update_log_settings({"log_info": True}),
-    ):
+    for call in not_offered(client):
         assert "UNIMPLEMENTED The server has neither" in refused(call)
 
 
@@ -165,6 +154,9 @@ async def test_asyncio(rpc: str):
         assert (await client.get_inference_statistics("simple")).model_stats
         await client.unload_model("simple_string")
         await client.load_model("simple_string")
+        for call in not_offered(client):
+            with pytest.raises(InferenceServerException, match="The server has neither"):
+                await call()
         for model in MODELS:
             check(await client.infer(model, inputs(triton, model, 3)), 3)
 

@@ -10,7 +10,7 @@ import pytest
 triton = pytest.importorskip("tritonclient.http", exc_type=ImportError)
 from tritonclient.utils import InferenceServerException  # noqa: E402
 
-from tests.clients.sums import MODELS, check, inputs, numbers  # noqa: E402
+from tests.clients.sums import MODELS, check, inputs, not_offered, numbers  # noqa: E402
 
 
 @pytest.fixture
@@ -131,18 +131,7 @@ def test_model_control(client: Any):
 
 
 def test_what_is_not_offered_is_refused(client: Any):
-    for call in (
-        client.get_system_shared_memory_status,
-        lambda: client.register_system_shared_memory("region", "/key", 64),
-        client.unregister_system_shared_memory,
-        client.get_cuda_shared_memory_status,
-        lambda: client.register_cuda_shared_memory("region", b"handle", 0, 64),
-        client.unregister_cuda_shared_memory,
-        client.get_trace_settings,
-        lambda: client.update_trace_settings("simple", {"trace_level": ["OFF"]}),
-        client.get_log_settings,
-        lambda: client.update_log_settings({"log_info": True}),
-    ):
+    for call in not_offered(client):
         assert refused(call).startswith("501 The server has neither")
 
 
@@ -176,6 +165,9 @@ async def test_asyncio(rest: str):
         assert (await client.get_inference_statistics("simple"))["model_stats"]
         await client.unload_model("simple_string")
         await client.load_model("simple_string")
+        for call in not_offered(client):
+            with pytest.raises(InferenceServerException, match="The server has neither"):
+                await call()
         for model in MODELS:
             for algorithm in (None, "gzip", "deflate"):
                 result = await client.infer(
