@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from google.protobuf.message import DecodeError
+
 from quartet.protocol import inference_pb2
 from service.api.grpc.wire import field_head, split
 from service.api.v2.inference import MOST_TENSORS, MOST_VALUES, Given, Inference, ask, output_of, read_inputs
@@ -56,17 +58,20 @@ def read_message(content: bytes) -> Message:
     """A message from its bytes.
 
     Raises:
-        DecodeError: it is none.
+        InvalidRequest: it is none.
         BodyTooLarge: it has too many values beside the raw tensors.
     """
-    fields, raw = split(
-        content,
-        pb.InferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER,
-        (pb.InferRequest.INPUTS_FIELD_NUMBER, pb.InferRequest.OUTPUTS_FIELD_NUMBER),
-    )
+    try:
+        fields, raw = split(
+            content,
+            pb.InferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER,
+            (pb.InferRequest.INPUTS_FIELD_NUMBER, pb.InferRequest.OUTPUTS_FIELD_NUMBER),
+        )
+    except DecodeError as error:
+        raise _unreadable(error) from None
     if len(fields) > _MOST_FIELD_BYTES:
         raise BodyTooLarge(f"The message has over {_MOST_FIELD_BYTES} bytes beside raw_input_contents: {_SEND_RAW}.")
-    request = pb.InferRequest.FromString(fields)
+    request = _parse(pb.InferRequest, fields)
     return Message(request.model_name, request.model_version, request, raw)
 
 
@@ -74,12 +79,12 @@ def read_small(kind: Any, content: bytes) -> Any:
     """A message of a class without tensors.
 
     Raises:
-        DecodeError: it is none.
+        InvalidRequest: it is none.
         BodyTooLarge: it is larger than any of them.
     """
     if len(content) > _MOST_SMALL_BYTES:
         raise BodyTooLarge(f"The message is over {_MOST_SMALL_BYTES} bytes, which this call does not need.")
-    return kind.FromString(content)
+    return _parse(kind, content)
 
 
 def read_request(message: Message, manifest: ManifestBase, most: int) -> Inference:
@@ -105,6 +110,17 @@ def write_response(asked: Inference, manifest: ManifestBase, version: str, rows:
 def parameters_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The values of parameters, each of which is one of several types."""
     return {name: getattr(value, field) for name, value in parameters.items() if (field := value.WhichOneof("choice"))}
+
+
+def _parse(kind: Any, content: bytes) -> Any:
+    try:
+        return kind.FromString(content)
+    except DecodeError as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: DecodeError) -> InvalidRequest:
+    return InvalidRequest(f"The message cannot be read ({error}).")
 
 
 def _checked(request: Any, raw: Sequence[memoryview], manifest: ManifestBase, most: int) -> Inference:

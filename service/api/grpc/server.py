@@ -5,13 +5,13 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 import grpc
 from google.protobuf.json_format import ParseDict
-from google.protobuf.message import DecodeError
 
 from service.access.caller import charge, models_of, owner_of, visible
 from service.access.gate import authorise_key, check_model
@@ -46,7 +46,9 @@ _CODES = {
 # Of a message beside its tensors.
 _ROOM_BYTES = 1 << 20
 # Messages that arrive at a time: gRPC has no way to refuse one by its size before it is in memory.
-_MOST_READING = 64
+_MOST_READING = 16
+# A message that takes longer gives way while others wait.
+_SLOW_SECONDS = 5.0
 # Clients connect again by themselves.
 _IDLE_MS = 60_000
 _HANDSHAKE_MS = 10_000
@@ -83,7 +85,7 @@ class GrpcServer:
         statistics: Statistics,
     ) -> None:
         self._app, self._ring, self._unknown, self._statistics = app, ring, unknown, statistics
-        self._reading = asyncio.Semaphore(_MOST_READING)
+        self._reading, self._waiting = asyncio.Semaphore(_MOST_READING), 0
         self._prefix, self._numbers = secrets.token_hex(3), itertools.count(1)
         most = int(app.settings.max_body_mb * 1_000_000) + _ROOM_BYTES
         self._server = grpc.aio.server(
@@ -95,6 +97,8 @@ class GrpcServer:
                 ("grpc.max_allowed_incoming_connections", app.settings.max_connections),
                 ("grpc.max_connection_idle_ms", _IDLE_MS),
                 ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+                # Otherwise gRPC buffers megabytes of each message before it is read here.
+                ("grpc.http2.bdp_probe", 0),
             ],
             maximum_concurrent_rpcs=app.settings.max_connections,
         )
@@ -190,10 +194,6 @@ class GrpcServer:
                     name = getattr(request, "model_name", "") or getattr(request, "name", "")
                     check_model(key, self._unknown, scope, path.format(name or "stats"))
                 return _serialise(await answer(request, scope, context))
-        except DecodeError as error:
-            status = 400
-            await self._refuse(InvalidRequest(f"The message cannot be read ({error})."), scope, context)
-            raise
         except (Abandoned, asyncio.CancelledError):
             status = 499
             scope["quartet.facts"]["client"] = "gone"
@@ -202,13 +202,11 @@ class GrpcServer:
             if method == "ModelReady" and isinstance(error, UnknownModel):
                 return _serialise(pb.Ready())  # as Triton answers; its client takes an error for a failed call
             status = int(error.status)
-            await self._refuse(error, scope, context)
-            raise
+            return self._refuse(error, scope, context)
         except Exception:
             status = 500
             logger.exception("request %s failed", scope["quartet.id"])
-            await self._refuse(INTERNAL, scope, context)
-            raise
+            return self._refuse(INTERNAL, scope, context)
         finally:
             self._app.observers.publish(
                 RequestEnded(
@@ -218,15 +216,48 @@ class GrpcServer:
             )  # fmt: skip
 
     async def _read(self, context: _Context) -> bytes:
-        """The message of a call; raises DeadlineExceeded if it does not arrive in time."""
+        """The message of a call.
+
+        Raises:
+            DeadlineExceeded: it does not arrive in time, or slowly while others wait.
+        """
+        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._app.settings.timeout), self._reading:
-                content = await context.read()
+            async with asyncio.timeout(self._app.settings.timeout) as deadline, self._turn():
+
+                def watch() -> asyncio.TimerHandle:
+                    return loop.call_later(_SLOW_SECONDS, hurry)
+
+                def hurry() -> None:
+                    nonlocal watching
+                    if self._waiting:
+                        deadline.reschedule(loop.time())
+                    else:
+                        watching = watch()
+
+                watching = watch()
+                try:
+                    content = await context.read()
+                finally:
+                    watching.cancel()
         except TimeoutError:
             raise DeadlineExceeded("The message did not arrive in time.") from None
         if not isinstance(content, bytes):
             raise InvalidRequest("The call ended without a message.")
         return content
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """A turn to read a message."""
+        self._waiting += 1
+        try:
+            await self._reading.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._reading.release()
 
     def _scope(self, context: _Context) -> dict[str, Any]:
         """What the gate and the queues look at of a request, as ASGI has it."""
@@ -278,13 +309,19 @@ class GrpcServer:
             )
 
     @staticmethod
-    async def _refuse(error: QuartetError, scope: dict[str, Any], context: _Context) -> None:
+    def _refuse(error: QuartetError, scope: dict[str, Any], context: _Context) -> bytes:
+        """Sets the status of a call; returns its response, which is not sent.
+
+        `context.abort` would raise an error that gRPC keeps in a reference cycle, and with it the message.
+        """
         scope["quartet.facts"]["problem"] = error.slug
         if isinstance(error, UnknownModel):
             error.show(partial(visible, scope))
         if error.retry_after is not None:
             context.set_trailing_metadata((("grpc-retry-pushback-ms", str(int(error.retry_after * 1000))),))
-        await context.abort(_CODES.get(int(error.status), grpc.StatusCode.INTERNAL), error.detail)
+        context.set_code(_CODES.get(int(error.status), grpc.StatusCode.INTERNAL))
+        context.set_details(error.detail)
+        return b""
 
 
 async def _not_offered(_: Any, context: _Context) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from service.access.start import ring_of
+from service.api.grpc import server
 from service.api.grpc.messages import pb
 from service.app import create_app
 from service.settings import Settings
@@ -223,6 +224,23 @@ async def test_a_message_that_does_not_arrive(settings: Settings, tmp_path: Path
         assert (await Client(channel).call("ServerLive")).live
 
 
+async def test_a_slow_message_gives_way(address: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server, "_SLOW_SECONDS", 0.2)
+
+    async def late() -> AsyncIterator[bytes]:
+        await asyncio.sleep(60)
+        yield b""
+
+    async with grpc.aio.insecure_channel(address) as channel:
+        slow = [channel.stream_unary("/inference.GRPCInferenceService/ServerLive")(late()) for _ in range(16)]
+        await asyncio.sleep(0.5)
+        assert not any(call.done() for call in slow)
+        assert (await asyncio.wait_for(Client(channel).call("ServerLive"), 10)).live
+        assert {await call.code() for call in slow if call.done()} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+        for call in slow:
+            call.cancel()
+
+
 async def test_large_messages_share_the_memory_for_bodies(settings: Settings, tmp_path: Path):
     async with (
         serving(settings.model_copy(update={"max_memory_mb": 1, "state": tmp_path})) as address,
@@ -260,8 +278,8 @@ async def test_keys_open_what_their_scope_says(settings: Settings, tmp_path: Pat
 @pytest.mark.parametrize("end", ["deadline", "cancellation", "timeout"])
 async def test_what_nobody_waits_for_leaves_the_queue(settings: Settings, tmp_path: Path, end: str):
     write_model(tmp_path / "models", slow=20, max_batch=1)
-    server = serving(settings.model_copy(update={"models": tmp_path / "models"}))
-    async with server as address, grpc.aio.insecure_channel(address) as channel:
+    running = serving(settings.model_copy(update={"models": tmp_path / "models"}))
+    async with running as address, grpc.aio.insecure_channel(address) as channel:
         many = {"name": "images", "datatype": "UINT8", "shape": [500, SIZE, SIZE, 3]}
         parameters = {"timeout": {"int64_param": 500_000}} if end == "timeout" else {}
         message = pb.InferRequest(
@@ -269,7 +287,7 @@ async def test_what_nobody_waits_for_leaves_the_queue(settings: Settings, tmp_pa
         )
         infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         call = infer(message.SerializeToString(), timeout=0.5 if end == "deadline" else 30)
-        batcher = server.app.repository.models["classifier"].batcher
+        batcher = running.app.repository.models["classifier"].batcher
         async with asyncio.timeout(10):
             while not batcher.admission.held:  # noqa: ASYNC110 - there is no event to wait for
                 await asyncio.sleep(0.01)
