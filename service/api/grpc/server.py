@@ -224,22 +224,20 @@ class GrpcServer:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._app.settings.timeout) as deadline, self._turn():
-
-                def watch() -> asyncio.TimerHandle:
-                    return loop.call_later(_SLOW_SECONDS, hurry)
+                watch: asyncio.TimerHandle
 
                 def hurry() -> None:
-                    nonlocal watching
+                    nonlocal watch
                     if self._waiting:
                         deadline.reschedule(loop.time())
                     else:
-                        watching = watch()
+                        watch = loop.call_later(_SLOW_SECONDS, hurry)
 
-                watching = watch()
+                watch = loop.call_later(_SLOW_SECONDS, hurry)
                 try:
                     content = await context.read()
                 finally:
-                    watching.cancel()
+                    watch.cancel()
         except TimeoutError:
             raise DeadlineExceeded("The message did not arrive in time.") from None
         if not isinstance(content, bytes):
