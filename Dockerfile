@@ -6,9 +6,8 @@ FROM ${PYTHON} AS build
 WORKDIR /src
 # The virtual environment is all that leaves the build stages: no pip cache, no sources.
 RUN python3 -m venv /opt/quartet
-COPY pyproject.toml constraints.txt README.md ./
+COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY quartet quartet
-COPY service service
 
 FROM build AS build-cpu
 # With EXTRAS=server,grpc,traces,score the image can score offline too.
@@ -27,10 +26,12 @@ RUN /opt/quartet/bin/pip install --no-cache-dir --disable-pip-version-check --co
 FROM ${PYTHON} AS runtime
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin quartet
 WORKDIR /srv/quartet
+COPY service service
 COPY models models
 # For serving policies and their audit logs, since the models are read-only.
 RUN mkdir state && chown 10001 state
 ENV PATH=/opt/quartet/bin:$PATH \
+    PYTHONPATH=/srv/quartet \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     QUARTET_HOST=0.0.0.0 \

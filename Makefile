@@ -7,7 +7,7 @@ CLIENTS := .venv-clients
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILES  := pyproject.toml constraints.txt
 
-.PHONY: help serve install-gpu doctor gpu-check test test-lowest test-ray clients lint format bench torture training train-classification clean
+.PHONY: help check test-versions serve install-gpu doctor gpu-check test test-lowest test-ray clients lint format bench torture training train-classification clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -29,8 +29,13 @@ test: $(VENV)/.test ## install what the tests need and run them all
 test-lowest: $(LOWEST)/.installed ## run the tests of the service with the lowest versions that pyproject.toml allows
 	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile tests/service
 
+test-versions: $(VENV)/.test ## run the tests of the service with each supported Python that is installed here
+	$(BIN)/nox
+
+check: lint test test-lowest ## what continuous integration runs
+
 test-ray: $(VENV)/.test ## install Ray and run the tests on a local one
-	@$(PIP) --editable '.[test,ray]'
+	@$(PIP) --editable '.[ray]'
 	$(BIN)/python -m pytest -m ray
 
 clients: $(VENV)/.test $(CLIENTS)/.installed ## call the service with the clients of Triton and KServe, which need an environment of their own
@@ -91,7 +96,8 @@ $(VENV)/.training: $(FILES) | $(BIN)/python
 
 $(VENV)/.test: $(FILES) | $(BIN)/python
 	@echo "installing what the tests need into $(VENV) …"
-	@$(PIP) --editable '.[test,lint]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'  # for dependency groups
+	@$(PIP) --editable '.[training,score,adopt,grpc,traces]' --group test --group lint
 	@touch $(VENV)/.serve $(VENV)/.training $@
 
 $(CLIENTS)/.installed: tests/clients/constraints.txt | $(BIN)/python

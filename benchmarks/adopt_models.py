@@ -18,13 +18,13 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks.results import ROOT
+from benchmarks.results import ROOT, Recorder, add_json_option
 from benchmarks.servers import service
-from quartet.adopt.command_line import adopt, read_options
+from quartet.adopt.command_line import find_task, read_options
 from quartet.adopt.graph import CannotAdopt, inputs_of, load, open_session
+from quartet.adopt.run import adopt
 from quartet.adopt.samples import draw
 from service.api.v2.tensors import datatype
 
@@ -86,8 +86,8 @@ class Outcome(NamedTuple):
     """What became of a model.
 
     Attributes:
-        result: `in batches`, `one call at a time`, or `refused`.
-        why: one line.
+        result: `in batches of up to N`, `one call at a time`, or `refused`.
+        why: it was refused, or is not batched; or what was opened for batches.
         folder: of the version; None if it was refused.
     """
 
@@ -113,11 +113,14 @@ def try_model(shipped: Shipped, path: Path, models: Path, name: str) -> Outcome:
     """Adopts a model into a folder."""
     options = read_options([str(path), "--name", name, "--models", str(models), *shipped.options.split()], "quartet")
     try:
-        published = adopt(options, "quartet adopt", [].append)
+        published = adopt(find_task(options.task), options, "quartet adopt", report=lambda _: None)
     except CannotAdopt as error:
         return Outcome("refused", str(error))
     batching = published.batching
-    return Outcome("in batches" if batching.batched else "one call at a time", batching.why, published.folder)
+    why, _, more = batching.why.partition("; ")
+    if batching.batched:
+        return Outcome(f"in batches of up to {batching.most}", more, published.folder)
+    return Outcome("one call at a time", why.removeprefix("no: "), published.folder)
 
 
 def compare(path: Path, name: str, ranges: Mapping[str, tuple[float, float]], client: httpx.Client) -> str | None:
@@ -181,14 +184,20 @@ def main() -> None:
     """Prints the table of docs/adopt.md."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.adopt_models", description=__doc__)
     parser.add_argument("--packages", type=Path, default=FOLDER, metavar="FOLDER", help="where they are installed")
+    add_json_option(parser)
     options = parser.parse_args()
     if not options.packages.is_dir():
         install(options.packages)
-    table = Table("package", "file", "options", "outcome", "why", "answers as the file does")
+    console = Recorder()
+    table = Table(
+        "package", "file", "options", "served", "why", "answers of ONNX Runtime", title="models in packages, adopted"
+    )
     for shipped, outcome, agrees in outcomes(options.packages):
         package = shipped.package.replace("==", " ") or shipped.path.partition("/")[0]
-        table.add_row(package, Path(shipped.path).name, shipped.options, outcome.result, outcome.why, agrees)
-    Console(width=220).print(table)
+        cells = (package, Path(shipped.path).name, shipped.options, outcome.result, outcome.why, agrees)
+        table.add_row(*cells)
+    console.print(table)
+    console.write(options.json, "benchmarks.adopt_models")
 
 
 if __name__ == "__main__":

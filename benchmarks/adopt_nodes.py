@@ -19,10 +19,10 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 from onnx import numpy_helper
-from rich.console import Console
 from rich.table import Table
 
-from quartet.adopt.graph import CannotAdopt, inputs_of, load
+from benchmarks.results import Recorder, add_json_option
+from quartet.adopt.graph import CannotAdopt, inputs_of, load, set_locales
 from quartet.adopt.plain import PLAIN
 from quartet.adopt.version import publish
 from service.inference.loading import Loader
@@ -79,7 +79,8 @@ def cases(*kinds: str) -> list[Case]:
 
 def _read(case: Any) -> Case:
     if case.model is not None:
-        return Case(case.name, case.model, *case.data_sets[0], case.rtol, case.atol)
+        inputs, expected = case.data_sets[0]
+        return Case(case.name, case.model, inputs, expected, case.rtol, case.atol)
     folder = Path(case.model_dir)
     model = onnx.load(folder / "model.onnx")
 
@@ -144,10 +145,11 @@ def answer(folder: Path, inputs: Sequence[Any]) -> tuple[Any, list[Array]]:
 
 
 def in_runtime(model: onnx.ModelProto, inputs: Sequence[Any]) -> list[Array]:
-    """The answers of ONNX Runtime to the file as it is."""
+    """The answers of ONNX Runtime to the file, with an IR version and locales that are there."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     copy.ir_version = min(copy.ir_version, _IR)
+    set_locales(copy)
     session = ort.InferenceSession(copy.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
     answers: list[Array] = session.run(None, dict(zip(names, map(as_fed, inputs), strict=True)))
@@ -201,6 +203,7 @@ def main() -> None:
     parser.add_argument("--kind", choices=KINDS, action="append", help="of ONNX's test models (default: all of them)")
     parser.add_argument("--only", default="", metavar="TEXT", help="models whose names contain this")
     parser.add_argument("--details", action="store_true", help="print every refusal")
+    add_json_option(parser)
     options = parser.parse_args()
     every = [case for case in cases(*options.kind or ()) if options.only in case.name]
     with tempfile.TemporaryDirectory() as models:
@@ -208,10 +211,12 @@ def main() -> None:
     for outcome in found:
         if outcome.failed or (options.details and outcome.why):
             print(f"{outcome.name}: {outcome.result}: {outcome.why}")
-    table = Table("outcome", "models", "for example")
+    console = Recorder()
+    table = Table("outcome", "models", "for example", title=f"{len(found):,} test models of ONNX, adopted")
     for result, count in Counter(outcome.result for outcome in found).most_common():
         table.add_row(result, str(count), next(outcome.name for outcome in found if outcome.result == result))
-    Console().print(table)
+    console.print(table)
+    console.write(options.json, "benchmarks.adopt_nodes")
 
 
 if __name__ == "__main__":

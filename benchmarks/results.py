@@ -42,6 +42,8 @@ COMMANDS: dict[str, list[str]] = {
     "asleep": [],
     "simulation": [],
     "sizing": [],
+    "adopt_models": [],
+    "adopt_nodes": [],
     "served": ["--images", "10000"],
 }
 _BLOCK = re.compile(r"(?P<start><!-- results: (?P<name>\w+) -->\n).*?(?P<end><!-- end of results -->)", re.DOTALL)

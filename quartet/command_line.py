@@ -68,6 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = importlib.import_module(module).main(arguments=given, prog="quartet")
         sys.stdout.flush()
+    except ModuleNotFoundError as error:
+        if error.name not in ("service", "training"):
+            raise
+        return fail(
+            FAILED,
+            f"`quartet {given[0]}` needs more than the client, which is all that is installed here: use a clone of "
+            "Quartet, or its container image. `quartet predict` and `quartet models` can ask a server: --server URL.",
+        )
     except KeyboardInterrupt:
         return fail(INTERRUPTED, "stopped.")
     except BrokenPipeError:  # what reads the output, such as `head`, has ended

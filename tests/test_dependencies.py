@@ -13,7 +13,12 @@ from packaging.utils import canonicalize_name
 
 from tests.server import ROOT
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+_DOCUMENT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = _DOCUMENT["project"]
+# By the name of the extra or the group.
+GROUPS = PROJECT["optional-dependencies"] | _DOCUMENT["dependency-groups"]
+# What is installed beside the group of the tests.
+BESIDE = {"test": {"training", "score", "adopt", "grpc", "traces"}}
 FOLDERS = {
     "quartet": None,
     "service": "server",
@@ -29,8 +34,10 @@ EXTRAS = {
     "service/api/grpc/": "grpc",
     "quartet/protocol/": "grpc",
     "quartet/conformance/rpc.py": "grpc",
-    "quartet/adopt/": "adopt",
     "service/observe/tracing.py": "traces",
+    "quartet/adopt/": "adopt",
+    "quartet/adopt/evaluation.py": "evaluate",
+    "quartet/adopt/preprocessing.py": "training",  # timm
     "quartet/completion.py": "server",
     "quartet/offline/": "server",
     "quartet/offline/triton_repository.py": "grpc",
@@ -40,6 +47,8 @@ EXTRAS = {
     "benchmarks/on_ray.py": "ray",
     "tests/deploy/test_ray.py": "ray",
 }
+# The environment of Ultralytics runs it.
+ELSEWHERE = {"benchmarks/yolo.py": {"ultralytics"}}
 # The client takes and returns their objects in programs that have them.
 OPTIONAL = {"quartet": {"numpy", "pandas", "pillow"}}
 DISTRIBUTIONS = packages_distributions()
@@ -47,8 +56,8 @@ DISTRIBUTIONS = packages_distributions()
 
 def declared(extra: str | None) -> set[str]:
     """The names of what is installed with an extra."""
-    lines = PROJECT["dependencies"] + (PROJECT["optional-dependencies"][extra] if extra else [])
-    names = set()
+    lines = PROJECT["dependencies"] + (GROUPS[extra] if extra else [])
+    names: set[str] = set().union(*map(declared, BESIDE.get(extra or "", ())))
     for requirement in map(Requirement, lines):
         if requirement.name == PROJECT["name"]:
             names |= set().union(*map(declared, requirement.extras))
@@ -81,7 +90,7 @@ def undeclared(folder: str) -> Iterator[str]:
     for path in sorted((ROOT / folder).rglob("*.py")):
         name = str(path.relative_to(ROOT))
         further = set().union(*(declared(extra) for prefix, extra in EXTRAS.items() if name.startswith(prefix)))
-        allowed = declared(FOLDERS[folder]) | further | OPTIONAL.get(folder, set())
+        allowed = declared(FOLDERS[folder]) | further | OPTIONAL.get(folder, set()) | ELSEWHERE.get(name, set())
         if name.startswith("benchmarks/peers/") and name.endswith("_app.py"):
             allowed |= pinned("benchmarks/peers")
         if name.startswith("tests/clients/"):

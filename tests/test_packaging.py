@@ -4,6 +4,7 @@ import importlib.metadata
 import shutil
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -19,16 +20,25 @@ BASE = ["httpx", "tqdm"]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project's wheel, built from a copy, since a build leaves files beside the sources."""
+    """The wheel, built from the source distribution, in a copy: a build leaves files beside the sources."""
     folder = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, folder)
     for name in ("quartet", "service", "training"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    build = "from setuptools.build_meta import build_wheel; build_wheel('dist')"
-    subprocess.run([sys.executable, "-c", build], cwd=folder, check=True, capture_output=True)
-    (built,) = (folder / "dist").glob("*.whl")
+    _build("sdist", folder)
+    (sources,) = (folder / "dist").glob("*.tar.gz")
+    with tarfile.open(sources) as archive:
+        archive.extractall(folder / "unpacked", filter="data")
+    (unpacked,) = (folder / "unpacked").iterdir()
+    _build("wheel", unpacked)
+    (built,) = (unpacked / "dist").glob("*.whl")
     return built
+
+
+def _build(kind: str, folder: Path) -> None:
+    program = f"from setuptools.build_meta import build_{kind} as build; build('dist')"
+    subprocess.run([sys.executable, "-c", program], cwd=folder, check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
@@ -65,20 +75,31 @@ def run(python: Path, *arguments: str, folder: Path) -> subprocess.CompletedProc
     return subprocess.run([python, *arguments], cwd=folder, capture_output=True, text=True, timeout=60)
 
 
-def test_the_wheel_carries_the_client_the_service_and_the_training(wheel: Path):
+def test_the_wheel_carries_the_client_alone(wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         (metadata,) = (archive.read(name).decode() for name in names if name.endswith("/METADATA"))
         (scripts,) = (archive.read(name).decode() for name in names if name.endswith("/entry_points.txt"))
     assert "quartet = quartet.command_line:main" in scripts
-    assert {"quartet/py.typed", "service/__main__.py", "training/__main__.py", "training/text/recipe.py"} <= names
-    page = {str(path.relative_to(ROOT)) for path in (ROOT / "service/web/static").rglob("*") if path.is_file()}
-    assert page <= names
+    assert {"quartet/py.typed", "quartet/client.py"} <= names
+    assert {name.rpartition("/")[2] for name in names if "/licenses/" in name} == {"LICENSE", "NOTICE"}
+    assert "Name: quartet-client" in metadata.splitlines()
     tops = {name.partition("/")[0] for name in names}
-    assert {name for name in tops if not name.endswith(".dist-info")} == {"quartet", "service", "training"}
+    assert {name for name in tops if not name.endswith(".dist-info")} == {"quartet"}
     lines = [line.removeprefix("Requires-Dist: ") for line in metadata.splitlines() if "Requires-Dist: " in line]
     requirements = [Requirement(line) for line in lines]
     assert sorted(each.name for each in requirements if "extra" not in str(each.marker)) == BASE
+
+
+@pytest.mark.parametrize(
+    "command", ["serve", "train x", "doctor", "score a b c", "keys list", "predict a b --models m"]
+)
+def test_what_needs_the_server_says_so_in_one_line(python: Path, tmp_path: Path, command: str):
+    ended = run(python, "-m", "quartet.command_line", *command.split(), folder=tmp_path)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert f"`quartet {command.split()[0]}` needs more than the client" in line
+    assert "pip install" not in line  # the package index has no server
 
 
 @pytest.mark.parametrize(
@@ -90,8 +111,8 @@ def test_the_wheel_carries_the_client_the_service_and_the_training(wheel: Path):
         ("quartet.command_line train x", "training"),
     ],
 )
-def test_a_missing_extra_is_named_in_one_line(python: Path, tmp_path: Path, command: str, extra: str):
-    ended = run(python, "-m", *command.split(), folder=tmp_path)
+def test_in_a_clone_a_missing_extra_is_named_in_one_line(python: Path, command: str, extra: str):
+    ended = run(python, "-m", *command.split(), folder=ROOT)
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert f"pip install -c constraints.txt -e '.[{extra}]'" in line
@@ -108,6 +129,7 @@ def test_windows_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch):
 def test_the_client_needs_nothing_else(python: Path, server: Server, tmp_path: Path):
     program = """
 import sys
+import tarfile
 from quartet import Client
 with Client(sys.argv[1]) as client:
     print(client.predict(sys.argv[2]).label)

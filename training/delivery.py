@@ -19,7 +19,7 @@ from service.inference.manifest import MODEL
 from training.baseline import below_baseline
 from training.cross_validation import PHASE
 from training.engine.weights import keep_weights
-from training.export import history
+from training.export import lineage
 from training.export.gate import Gate, comparable_fingerprint
 from training.export.ood import with_ood
 from training.export.outcome import describe_published
@@ -61,7 +61,7 @@ def deliver(run: "Run[Any, Any]", drafts: Sequence[Draft]) -> None:
             write_draft(folder, partial(_write, run, draft, card))
     if run.cross_validate:
         _cross_validate(run, run.cross_validate)
-    history.save(run.folder, read_manifest(drafts_of(run.folder)[0]).history)
+    lineage.save(run.folder, read_manifest(drafts_of(run.folder)[0]).history)
     if options.publish:
         example = next((each.example for each in drafts), "")
         publish_run(

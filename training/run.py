@@ -29,7 +29,7 @@ from training.engine.rate import find_rate
 from training.engine.settings import FitSettings
 from training.engine.tracking import begin_tracking
 from training.export import history
-from training.export.history import Lineage
+from training.export.lineage import Lineage
 from training.options import short_name
 from training.phases import Phases, Work, estimate
 from training.recipe import DataT, OptionsT
@@ -190,7 +190,9 @@ class Run(Generic[OptionsT, DataT]):
 
     def history(self, settings: Mapping[str, Any], state: FitState, *uses: Use) -> tuple[Step, ...]:
         """The history of the version that this training makes; `uses` are those beside the training of the weights."""
-        begun = history.begun(history.TRAIN, self.command, self.data.fingerprint, self.accelerator.device.type)
+        begun = history.begun(
+            history.TRAIN, self.command, self.data.fingerprint, torch.get_num_threads(), self.accelerator.device.type
+        )
         weights = Use(split="train", purpose=history.WEIGHTS, items=len(self.data.train))
         step = history.ended(begun, state.seconds).model_copy(
             update={

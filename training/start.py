@@ -18,7 +18,7 @@ from training.engine.processes import is_main_process, process_count
 from training.engine.threads import set_threads
 from training.engine.tracking import tracker
 from training.export.gate import Gate
-from training.export.history import Lineage
+from training.export.lineage import Lineage
 from training.export.publish import check_name, drafts_of
 from training.options import Options
 from training.recipe import DataT, OptionsT, Recipe

@@ -25,6 +25,8 @@ class Proposal:
         make_manifest: the manifest, given the fields that all tasks share (`name`, `description`, `inputs`, `outputs`,
             `max_batch`, `batched`, `golden`, `adopted`, `files`). A task may replace a field, such as `golden`, or the
             `description`.
+        trials: inputs with which batches are compared; None for the samples, which may be too much alike.
+        alone: why items run one at a time, whatever rows and batches answer; None if that decides.
         rows: whether the first axis of every tensor is the item; see `batching.decide`.
         lists: how answers are compared where the outputs are lists, such as detections; None if element by element.
         write: writes what belongs to the version beside graph, golden file and manifest into its folder: the
@@ -35,6 +37,8 @@ class Proposal:
     loaded: Loaded
     samples: Samples
     make_manifest: Callable[[Mapping[str, Any]], ManifestBase]
+    trials: Samples | None = None
+    alone: str | None = None
     rows: bool = False
     lists: ListCard | None = None
     write: Callable[[Path, ManifestBase], None] = field(default=_write_nothing)
@@ -42,7 +46,7 @@ class Proposal:
 
 
 class AdoptTask(NamedTuple):
-    """A task that `quartet adopt --task NAME` offers; a module registers one in `command_line.TASKS`.
+    """A task that `quartet adopt --task NAME` offers, registered in `command_line.TASKS`.
 
     Attributes:
         summary: what the graph is, in a few words.

@@ -4,6 +4,7 @@ The first axis may be time or the channel, and a graph whose first axis is fixed
 alone, in batches of several sizes and in another order have to give the same answers.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,8 +24,8 @@ _SIZES = (2, 3, 7)
 # The accepted difference, as a share of an output's largest value: kernels add in an order that depends on the size of
 # the batch.
 SHARES = {"float16": 1e-2, "float32": 1e-4, "float64": 1e-9}
-# The largest batch that is tried has at most so many bytes of inputs and outputs.
-_MOST_BYTES = 2**28
+# The largest batch that is tried has at most so many bytes of inputs and outputs, and takes about so many seconds.
+_MOST_BYTES, _MOST_SECONDS = 2**28, 30
 
 # How answers differ by more than kernels do, given those of a graph in its order; None if they agree.
 Differ = Callable[[Sequence[Array], Sequence[Array]], str | None]
@@ -179,7 +180,9 @@ def _compare(model: ModelProto, samples: Samples, most: int, differ: Differ) -> 
         session = open_session(model, "model.onnx")
     except CannotAdopt:
         raise _NotBatched("the graph does not load with an open first axis") from None
+    started = time.perf_counter()
     alone = _run_alone(session.run, rows, count)
+    seconds = (time.perf_counter() - started) / count
     for value, array in zip(outputs_of(model), alone[0], strict=True):
         if not array.ndim or len(array) != 1:
             raise _NotBatched(f"the first axis of the output {value.name} is not that of the rows")
@@ -189,7 +192,8 @@ def _compare(model: ModelProto, samples: Samples, most: int, differ: Differ) -> 
     if not any(_tells_apart(array) for array in want):
         raise _NotBatched("its outputs are the same for all samples, so rows cannot be told apart")
     per_row = sum(array[:1].nbytes for array in (*rows.values(), *want))
-    most = max(1, min(most, _MOST_BYTES // max(1, per_row)))
+    bounded = min(most, _MOST_BYTES // max(1, per_row), int(_MOST_SECONDS / seconds))
+    most = max(bounded, min(most, max(_SIZES)))
     order = [int(row) for row in np.random.default_rng(0).permutation(count)]
     batches = [list(range(size)) for size in _SIZES if size < most]
     batches += [order[:most], [row % count for row in range(most)]]

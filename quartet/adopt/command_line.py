@@ -1,41 +1,54 @@
-"""quartet adopt: serves a model that was trained elsewhere."""
+"""quartet adopt: serves a model that was trained elsewhere; the options of plain tensors import nothing heavy."""
 
 import argparse
+import importlib
+import math
 import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from quartet.console import FAILED, MISUSED, did_you_mean, fail
+from quartet.console import FAILED, MISUSED, fail
 from quartet.extras import needs
 
-with needs("adopt"):
-    import numpy as np
-
-    from quartet.adopt.asking import ask_command
+if TYPE_CHECKING:
     from quartet.adopt.base import AdoptTask
-    from quartet.adopt.graph import CannotAdopt, Loaded, Value, inputs_of, load, outputs_of
-    from quartet.adopt.plain import PLAIN
-    from quartet.adopt.version import Published, check_name, publish
-    from service.inference.cards import NAME_PATTERN
 
-# A task registers its options here.
-TASKS: Mapping[str, AdoptTask] = {"tensors": PLAIN}
-_DEFAULT = "tensors"
+_PLAIN = "tensors"
+# A task registers its `AdoptTask` here, as MODULE:NAME.
+TASKS: Mapping[str, str] = {
+    _PLAIN: "quartet.adopt.plain:PLAIN",
+    "classification": "quartet.adopt.classification:CLASSIFICATION",
+    "detection": "quartet.adopt.detection:DETECTION",
+    "tabular": "quartet.adopt.tabular.task:TABULAR",
+    "text": "quartet.adopt.text.task:TEXT",
+}
 _RANGE = re.compile(r"(?P<name>.+)=(?P<low>[^:=]+):(?P<high>[^:=]+)")
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "quartet") -> int:
     """Adopts a graph; returns 0 if it is published, 1 if it cannot be served, 2 for a wrong option."""
     given = list(arguments if arguments is not None else sys.argv[1:])
-    options = read_options(given[1:] if given[:1] == ["adopt"] else given, prog)
+    given = given[1:] if given[:1] == ["adopt"] else given
+    options = read_options(given, prog)
+    with needs("adopt"):
+        import onnxruntime
+
+        from quartet.adopt.graph import CannotAdopt
+        from quartet.adopt.run import adopt
+        from service.inference.cards import NAME_PATTERN
+
     if not re.fullmatch(NAME_PATTERN, options.name):
         return fail(MISUSED, f"--name {options.name!r}: use letters, digits, dots, dashes and underscores.")
-    command = shlex.join([prog, "adopt", *_without_folders(given)])
+    # What it says of a graph is part of the error.
+    onnxruntime.set_default_logger_severity(4)
+    # The manifest states no folders of this machine.
+    command = shlex.join([prog, "adopt", *(Path(each).name if "/" in each else each for each in given)])
     try:
-        adopt(options, command, report=print)
+        adopt(find_task(options.task), options, command, report=print)
     except CannotAdopt as error:
         return fail(FAILED, str(error))
     except OSError as error:
@@ -43,28 +56,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = "quartet") -> int:
     return 0
 
 
-def adopt(options: argparse.Namespace, command: str, report: Callable[[str], None]) -> Published:
-    """Publishes a version.
-
-    Args:
-        options: as `read_options` gives them.
-        command: that the manifest states.
-        report: takes the lines that the command prints.
-
-    Raises:
-        CannotAdopt: the graph cannot be served; nothing is left behind.
-    """
-    task = TASKS[options.task]
-    check_name(options.models, options.name, options.task)
-    loaded = load(options.file)
-    _check_ranges(options.ranges, inputs_of(loaded.model))
-    for line in _describe(loaded):
-        report(line)
-    proposal = task.propose(loaded, options)
-    published = publish(proposal, options.models, options.name, most=options.max_batch, command=command)
-    for line in _describe_published(published, proposal.call):
-        report(line)
-    return published
+def find_task(name: str) -> "AdoptTask":
+    """A task by its name; its module needs the extra `adopt`."""
+    module, _, attribute = TASKS[name].partition(":")
+    with needs("adopt"):
+        task: AdoptTask = getattr(importlib.import_module(module), attribute)
+    return task
 
 
 def read_options(arguments: Sequence[str], prog: str) -> argparse.Namespace:
@@ -81,12 +78,12 @@ def read_options(arguments: Sequence[str], prog: str) -> argparse.Namespace:
 def task_of(arguments: Sequence[str]) -> str:
     """The task that a command line names, if there is such a task."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--task", nargs="?", default=_DEFAULT)
+    parser.add_argument("--task", nargs="?", default=_PLAIN)
     task = parser.parse_known_args(list(arguments))[0].task
-    return task if task in TASKS else _DEFAULT
+    return task if task in TASKS else _PLAIN
 
 
-def make_parser(prog: str, task: str = _DEFAULT) -> argparse.ArgumentParser:
+def make_parser(prog: str, task: str = _PLAIN) -> argparse.ArgumentParser:
     """The parser of the options that every task has, and of those of a task."""
     parser = argparse.ArgumentParser(
         prog=f"{prog} adopt",
@@ -105,10 +102,7 @@ def make_parser(prog: str, task: str = _DEFAULT) -> argparse.ArgumentParser:
         help="the models: QUARTET_MODELS=FOLDER (default: models)",
     )
     parser.add_argument(
-        "--task",
-        choices=TASKS,
-        default=_DEFAULT,
-        help="; ".join(f"{name}: {each.summary}" for name, each in TASKS.items()) + f" (default: {_DEFAULT})",
+        "--task", choices=TASKS, default=_PLAIN, help="what the graph is for (default: %(default)s, any graph)"
     )
     parser.add_argument(
         "--samples", type=Path, metavar="FILE", help="npz with an array for each input (default: random values)"
@@ -131,7 +125,14 @@ def make_parser(prog: str, task: str = _DEFAULT) -> argparse.ArgumentParser:
         metavar="N",
         help="the largest size of an open axis (default: %(default)s)",
     )
-    TASKS[task].add_options(parser)
+    if task == _PLAIN:
+        parser.add_argument(
+            "--explicit-state",
+            action="store_true",
+            help="clients send the state with each call, and read its next value from the answer",
+        )
+    else:
+        find_task(task).add_options(parser)
     return parser
 
 
@@ -145,47 +146,8 @@ def _positive(text: str) -> int:
 def _range(text: str) -> tuple[str, tuple[float, float]]:
     found = _RANGE.fullmatch(text)
     try:
-        if found and (low := float(found["low"])) <= (high := float(found["high"])) and np.isfinite([low, high]).all():
+        if found and (low := float(found["low"])) <= (high := float(found["high"])) and math.isfinite(high - low):
             return found["name"], (low, high)
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"{text!r} is not NAME=LOW:HIGH, such as ids=0:999")
-
-
-def _check_ranges(ranges: Mapping[str, tuple[float, float]], inputs: Sequence[Value]) -> None:
-    known = {value.name: value for value in inputs}
-    for name in ranges:
-        if name not in known:
-            raise CannotAdopt("range", f"--range: the graph has no input {name!r}{did_you_mean(name, known, 'it has')}")
-        if known[name].dtype in ("str", "bool"):
-            raise CannotAdopt("range", f"--range: the input {name!r} is {known[name].dtype}, which has no range.")
-
-
-def _without_folders(arguments: Sequence[str]) -> list[str]:
-    """The options as a manifest states them: without the folders of this machine."""
-    given = arguments[1:] if arguments[:1] == ["adopt"] else arguments
-    return [Path(each).name if "/" in each else each for each in given]
-
-
-def _describe(loaded: Loaded) -> Iterator[str]:
-    source = loaded.source
-    opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in source.opsets.items())
-    yield f"{source.file}: {source.size / 1e6:.3g} MB, from {source.producer or 'an unnamed exporter'}, opset {opsets}"
-    for what, values in (("input", inputs_of(loaded.model)), ("output", outputs_of(loaded.model))):
-        for name, dtype, shape in values:
-            sizes = "unknown" if shape is None else f"[{', '.join(str(size) or '?' for size in shape)}]"
-            yield f"  {what} {name}: {dtype} {sizes}"
-
-
-def _describe_published(published: Published, call: str | None) -> Iterator[str]:
-    manifest = published.manifest
-    if card := manifest.adopted:
-        yield from (f"changed: {change}" for change in card.changes)
-        yield f"samples: {card.samples}"
-        yield f"batches: {card.batching}"
-    for name, (least, greatest) in getattr(manifest, "ranges", {}).items():
-        yield f"values of {name}: {least:g} to {greatest:g}"
-    yield f"published {published.folder}"
-    if asked := call or ask_command(published.folder, manifest.name):
-        yield "Serve it with `quartet serve`, and ask it:"
-        yield asked

@@ -28,7 +28,7 @@ _IR_WITHOUT = 4
 _LOCALE = "C.UTF-8"
 # Exporters write these where they know no name.
 _NO_NAME = re.compile(r"\W*|None|-1")
-_DTYPES = {
+_DTYPES: dict[int, str] = {
     TensorProto.BOOL: "bool",
     TensorProto.UINT8: "uint8",
     TensorProto.UINT16: "uint16",
@@ -48,7 +48,7 @@ _UNREGISTERED = re.compile(r"(?P<domain>[\w.]*):(?P<name>\w+)\(-?\d+\) is not a 
 _NO_KERNEL = re.compile(r"Could not find an implementation for (?P<name>\w+)\((?P<opset>\d+)\)")
 _OPSET = re.compile(r"[Oo]pset (\d+) (?:is under development|of domain)")
 _NOISE = re.compile(
-    r"^[\w.]+\.onnx: |\[ONNXRuntimeError\] : \d+ : \w+ : |Non-zero status code returned while running |Name:'' |"
+    r"^[\w.]+\.onnx: |\[ONNXRuntimeError\] : \d+ : \w+ : |Non-zero status code returned while running |Name:'[^']*' |"
     r"Status Message: |/?(?:[\w.]+/)*[\w.]+\.(?:cc|h):\d+ (?:.*?\) (?:const )?)?(?:\[with [^\]]*\] )?"
 )
 _IR = re.compile(r"model IR version: (\d+), max supported IR version: (\d+)")
@@ -166,7 +166,7 @@ def load(path: Path) -> Loaded:
     classes, removed = _remove_zip_maps(model)
     _check_values(model.graph)
     _name_axes(model.graph)
-    changes += [*removed, *_set_locales(model), *_lower_ir(model, source.file)]
+    changes += [*removed, *set_locales(model), *_lower_ir(model, source.file)]
     return Loaded(model, source, tuple(changes), classes)
 
 
@@ -374,8 +374,11 @@ def _remove_zip_maps(model: ModelProto) -> tuple[dict[str, tuple[str, ...]], lis
     return classes, changes
 
 
-def _set_locales(model: ModelProto) -> list[str]:
-    """Names the locale of a StringNormalizer that states none: ONNX Runtime's default is missing on many machines."""
+def set_locales(model: ModelProto) -> list[str]:
+    """Names the locale of a StringNormalizer that states none, and returns a line that says so.
+
+    ONNX Runtime's default is missing on many machines.
+    """
     unset = [
         node
         for node in nodes(model.graph)

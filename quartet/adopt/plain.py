@@ -12,13 +12,8 @@ from quartet.adopt.state import refuse_state
 from service.tasks.tensors.manifest import TensorsManifest
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of this task."""
-    parser.add_argument(
-        "--explicit-state",
-        action="store_true",
-        help="clients send the state with each call, and read its next value from the answer",
-    )
+def _add_no_options(parser: argparse.ArgumentParser) -> None:
+    """The command line adds them itself, since they are those without `--task`."""
 
 
 def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
@@ -37,4 +32,4 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
     return Proposal(loaded, samples, lambda common: manifest(**common))
 
 
-PLAIN = AdoptTask("any graph: its tensors, at /v2", add_options, propose)
+PLAIN = AdoptTask("any graph: its tensors, at /v2", _add_no_options, propose)

@@ -1,10 +1,11 @@
 """Inputs to try a graph with: given in a file, or random within a stated range."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -14,16 +15,21 @@ from quartet.console import did_you_mean
 # Calls that are drawn, or taken from a file.
 CALLS = 8
 _MOST_CALLS = 64
-# Of a call; a request of that size would not be accepted either.
-_MOST_VALUES = 2**26
+# Of an input in a call, and in all calls together.
+_MOST_VALUES, _MOST_DRAWN = 2**24, 2**26
 # Sizes of open axes, in the order in which they are tried: networks of images need multiples of 32.
 _SIZES = (64, 16, 8, 4, 2, 1, 128, 224, 256, 512)
 # The batch, if the first axis is one.
 _FIRST = 2
-# Ranges of integers without a known one, in the order in which they are tried.
-_INTEGERS = ((0, 255), (0, 9), (0, 1), (1, 1))
+# Ranges of integers and of floats without a known one, in the order in which they are tried: the first ones suit ids,
+# pixels and classes, the last ones the features of trees.
+_VALUES = (
+    ((0, 255), (0, 1)), ((0, 9), (0, 1)), ((0, 1), (0, 1)), ((1, 1), (0, 1)),
+    ((0, 9), (-3, 3)), ((0, 255), (0, 255)), ((0, 255), (-1000, 1000)),
+)  # fmt: skip
 _SEED = 0
 
+Kind = Literal["given", "random", "examples"]
 Ranges = Mapping[str, tuple[float, float]]
 Call = dict[str, Array]
 Run = Callable[[Call], Sequence[Array]]
@@ -39,10 +45,10 @@ class Samples:
     """
 
     calls: tuple[Call, ...]
-    kind: Literal["given", "random"]
+    kind: Kind
 
     @classmethod
-    def of_rows(cls, rows: Mapping[str, Array], kind: Literal["given", "random"]) -> "Samples":
+    def of_rows(cls, rows: Mapping[str, Array], kind: Kind) -> "Samples":
         """Samples of one row each, from arrays whose first axis is the item."""
         count = len(next(iter(rows.values())))
         calls = ({name: array[row : row + 1] for name, array in rows.items()} for row in range(count))
@@ -111,11 +117,20 @@ def check(samples: Samples, inputs: Sequence[Value], ranges: Ranges, longest: in
             )
 
 
+class _Plan(NamedTuple):
+    """How random samples are drawn: the size of an open axis, given axis and name, and ranges of numbers."""
+
+    size: Callable[[int, str], int]
+    integers: tuple[float, float]
+    floats: tuple[float, float]
+
+
 def draw(inputs: Sequence[Value], ranges: Ranges, run: Run, longest: int) -> Samples:
     """Random samples that the graph can run.
 
-    Numbers lie in the range of their input; without one, floats from 0 to 1, integers from 0 to 255, or less if the
-    graph does not take that; strings are of digits. Open axes have the first size with which the graph runs.
+    Numbers lie in the range of their input; without one, floats from 0 to 1 and integers from 0 to 255, or others if
+    the graph fails with those or answers them all alike; strings are of digits. Open axes have the first size with
+    which the graph runs.
 
     Args:
         inputs: of the graph.
@@ -128,72 +143,101 @@ def draw(inputs: Sequence[Value], ranges: Ranges, run: Run, longest: int) -> Sam
     """
     failure = "it was not run"
     accepted: list[Call] = []
-    for sizes, integers in _attempts(inputs, ranges, longest):
-        random = np.random.default_rng(_SEED)
-        calls = [
-            {value.name: _random(value, sizes, ranges.get(value.name), integers, random) for value in inputs}
-            for _ in range(CALLS)
-        ]
-        try:
-            answers = [run(call) for call in calls]
-        except RunFailed as error:
-            failure = str(error)
-            continue
-        if all(np.isfinite(array).all() for answer in answers for array in answer if array.dtype.kind == "f"):
-            return Samples(tuple(calls), "random")
-        accepted = accepted or calls
-    if accepted:
-        return Samples(tuple(accepted), "random")
+    for sizes in _sizes(inputs, longest):
+        for integers, floats in _values(inputs, ranges):
+            calls, answers = [], []
+            try:
+                for call in _calls(inputs, ranges, _Plan(sizes, integers, floats)):
+                    answers.append(run(call))
+                    calls.append(call)
+            except (RunFailed, _TooLarge) as error:
+                failure = str(error)
+                continue
+            if _is_finite(answers) and _tells_apart(answers):
+                return Samples(tuple(calls), "random")
+            accepted = accepted or calls
+        if accepted:
+            return Samples(tuple(accepted), "random")
     raise CannotAdopt(
         "random inputs",
         "The graph fails with random inputs; give it real ones with --samples FILE.npz, or ranges with --range "
-        f"NAME=LOW:HIGH. ONNX Runtime says: {failure}",
+        f"NAME=LOW:HIGH. The failure: {failure}",
     )
 
 
-def _attempts(
-    inputs: Sequence[Value], ranges: Ranges, longest: int
-) -> Iterator[tuple[Callable[[int, str], int], tuple[int, int]]]:
-    """Sizes of open axes, given axis and name, and ranges of integers: what is tried, in this order."""
+class _TooLarge(Exception):
+    """An input has too many values."""
+
+
+def _is_finite(answers: Sequence[Sequence[Array]]) -> bool:
+    return all(np.isfinite(array).all() for answer in answers for array in answer if array.dtype.kind == "f")
+
+
+def _tells_apart(answers: Sequence[Sequence[Array]]) -> bool:
+    return any(
+        not np.array_equal(one, two) for answer in answers[1:] for one, two in zip(answers[0], answer, strict=True)
+    )
+
+
+def _sizes(inputs: Sequence[Value], longest: int) -> Iterator[Callable[[int, str], int]]:
+    """Sizes of open axes, in the order in which they are tried."""
     axes = [(axis, size) for value in inputs for axis, size in enumerate(value.shape or ()) if isinstance(size, str)]
     rest = any(axis for axis, _ in axes)
-    free = any(value.dtype[:3] in ("int", "uin") and value.name not in ranges for value in inputs)
     first = {name for axis, name in axes if axis == 0}
 
     def sizes(size: int, batch: int) -> Callable[[int, str], int]:
         return lambda axis, name: batch if axis == 0 or name in first else size
 
     every = [size for size in _SIZES if size <= longest]
+    yield from (sizes(size, _FIRST) for size in (every if rest else every[:1]))
     # A first axis that is no batch, such as time, may have to be longer.
-    tried = [sizes(size, _FIRST) for size in (every if rest else every[:1])]
-    tried += [sizes(size, size) for size in every] if first else []
-    tried += [sizes(size, 1) for size in every] if first and rest else []
-    return itertools.product(tried, _INTEGERS if free else _INTEGERS[:1])
+    yield from (sizes(size, size) for size in (every if first else ()))
+    yield from (sizes(size, 1) for size in (every if first and rest else ()))
+
+
+def _values(inputs: Sequence[Value], ranges: Ranges) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """Ranges of integers and of floats, in the order in which they are tried; those that no input has count as one."""
+    free = {value.dtype for value in inputs if value.name not in ranges} - {"str", "bool", "int8", "uint8"}
+    floats = any(dtype.startswith("float") for dtype in free)
+    integers = any(not dtype.startswith("float") for dtype in free)
+    distinct = {(pair[0] if integers else None, pair[1] if floats else None): pair for pair in reversed(_VALUES)}
+    return [pair for pair in _VALUES if pair in distinct.values()]
+
+
+def _calls(inputs: Sequence[Value], ranges: Ranges, plan: _Plan) -> Iterator[Call]:
+    """The calls of a plan, each drawn when it is needed."""
+    random = np.random.default_rng(_SEED)
+    shapes = {
+        value.name: tuple(
+            plan.size(axis, size) if isinstance(size, str) else size for axis, size in enumerate(value.shape or ())
+        )
+        for value in inputs
+    }
+    counts = {name: math.prod(shape) for name, shape in shapes.items()}
+    for name, count in counts.items():
+        if count > _MOST_VALUES:
+            raise _TooLarge(f"input {name} has {count:,} values; at most {_MOST_VALUES:,} are served")
+    most = max(2, min(CALLS, _MOST_DRAWN // max(1, sum(counts.values()))))
+    for _ in range(most):
+        yield {
+            value.name: _random(value.dtype, shapes[value.name], ranges.get(value.name), plan, random)
+            for value in inputs
+        }
 
 
 def _random(
-    value: Value,
-    sizes: Callable[[int, str], int],
-    bounds: tuple[float, float] | None,
-    integers: tuple[int, int],
-    random: np.random.Generator,
+    name: str, shape: tuple[int, ...], bounds: tuple[float, float] | None, plan: _Plan, random: np.random.Generator
 ) -> Array:
-    shape = tuple(sizes(axis, size) if isinstance(size, str) else size for axis, size in enumerate(value.shape or ()))
-    if np.prod(shape, dtype=np.float64) > _MOST_VALUES:
-        raise CannotAdopt(
-            "too large",
-            f"The input {value.name!r} has {np.prod(shape, dtype=np.float64):.2g} values: too many to serve.",
-        )
-    if value.dtype == "str":
+    if name == "str":
         return np.asarray(random.integers(0, 100, shape)).astype(np.str_)
-    if value.dtype == "bool":
+    if name == "bool":
         return np.asarray(random.random(shape) < 0.5)
-    dtype = np.dtype(value.dtype)
+    dtype = np.dtype(name)
     if dtype.kind == "f":
-        least, greatest = bounds or (0, 1)
+        least, greatest = bounds or plan.floats
         return np.asarray(least + (greatest - least) * random.random(shape)).astype(dtype)
     limits = np.iinfo(dtype)
-    least, greatest = bounds or ((limits.min, limits.max) if dtype.itemsize == 1 else integers)
+    least, greatest = bounds or ((limits.min, limits.max) if dtype.itemsize == 1 else plan.integers)
     return np.asarray(random.integers(int(least), int(greatest), shape, dtype=dtype, endpoint=True))
 
 

@@ -1,7 +1,8 @@
 """From a proposal to a version that the service serves: golden answers, manifest, publication."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,9 @@ from service.inference.manifest import GOLDEN, MANIFEST, MODEL, InvalidModel, sh
 from service.inference.runtime import Tensor
 from service.inference.versions import versions_in
 from service.tasks.registry import BUILT_IN
+
+# Entries of the file's metadata, and the most characters of one.
+_MOST_ENTRIES, _MOST_METADATA = 64, 2**16
 
 
 class Published(NamedTuple):
@@ -57,7 +61,10 @@ def publish(proposal: Proposal, models: Path, name: str, *, most: int, command: 
     model.CopyFrom(proposal.loaded.model)
     loaded = proposal.loaded.changed(model, *guard_divisions(model))
     check_deterministic(loaded.model, proposal.samples)
-    batching = decide(loaded.model, proposal.samples, most, rows=proposal.rows, lists=proposal.lists)
+    trials = proposal.trials or proposal.samples
+    batching = decide(loaded.model, trials, most, rows=proposal.rows, lists=proposal.lists)
+    if proposal.alone is not None:
+        batching = replace(batching, most=1, why=f"no: {proposal.alone}; it runs one item at a time")
     settled, changes = settle_outputs(batching, proposal.samples)
     golden, golden_card = make_golden(settled, proposal.samples, batching, proposal.lists)
     source = loaded.source
@@ -67,6 +74,7 @@ def publish(proposal: Proposal, models: Path, name: str, *, most: int, command: 
         size=source.size,
         producer=source.producer,
         opsets=dict(source.opsets),
+        metadata=_bounded(source.metadata),
         command=command,
         changes=(*loaded.changes, *changes),
         samples=proposal.samples.kind,
@@ -106,6 +114,12 @@ def publish(proposal: Proposal, models: Path, name: str, *, most: int, command: 
         folder = take_number(draft, undo)
         undo.pop_all()
     return Published(folder, manifest, batching)
+
+
+def _bounded(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The entries that are small enough for a manifest."""
+    small = {name: text for name, text in metadata.items() if len(name) + len(text) <= _MOST_METADATA}
+    return dict(list(small.items())[:_MOST_ENTRIES])
 
 
 def check_name(models: Path, name: str, task: str) -> None:

@@ -23,11 +23,11 @@ class Box:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Threshold:
-    """The confidence from which a detection counts, and what it reached on the test split."""
+    """The confidence from which a detection counts, and what it reached on the test split; None if not evaluated."""
 
     confidence: float
-    precision: float
-    recall: float
+    precision: float | None
+    recall: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,7 +125,8 @@ class AdoptionCard(Card):
         opsets: versions by domain.
         command: that adopted it.
         changes: what was changed in the graph.
-        samples: what the golden inputs are.
+        metadata: what the exporter wrote beside the graph, as texts by name; clients of /v2 may need it.
+        samples: what the golden inputs are: given, random, or the pictures that ship with the service.
         batching: how it was decided whether the graph takes batches.
     """
 
@@ -136,7 +137,8 @@ class AdoptionCard(Card):
     opsets: dict[str, int]
     command: str
     changes: tuple[str, ...] = optional(())
-    samples: Literal["given", "random"]
+    metadata: dict[str, str] = optional({})
+    samples: Literal["given", "random", "examples"]
     batching: str
 
 
@@ -380,4 +382,9 @@ class ManifestBase(Card):
     @property
     def bounds(self) -> Mapping[str, tuple[Any, Any]]:
         """By input, the least and the greatest values that the graph can look up: numbers, or an array per feature."""
+        return {}
+
+    @property
+    def required(self) -> Mapping[str, Any]:
+        """By input, an array that says for each feature whether NaN, a missing value, is refused."""
         return {}

@@ -210,5 +210,4 @@ def _options(threads: int) -> ort.SessionOptions:
     options.add_session_config_entry("session.use_env_allocators", "1")
     # Spinning threads would use the CPU of an idle server, and that of the event loop of a busy one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
     return options

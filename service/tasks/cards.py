@@ -27,11 +27,14 @@ class ImageInput(ImageSize):
     """How to prepare an image: the largest centred part of this aspect, resized with antialiasing.
 
     Attributes:
+        resize: `part`: the part's edges may lie between pixels. `image`: the image is resized to whole pixels, then
+            cropped, as by torchvision and timm. `stretch`: the whole image is resized, whatever its aspect.
         crop: the share of that part, in height and width, that is used; the rest is a margin.
         interpolation: of the resize.
         background: the brightness (0 to 1) of the edges of the training images, if they share one.
     """
 
+    resize: Literal["part", "image", "stretch"] = optional("part")
     crop: float = optional(1.0, gt=0, le=1)
     interpolation: Literal["bicubic", "bilinear"] = optional("bicubic")
     background: Probability | None = optional(None)

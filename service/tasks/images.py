@@ -4,6 +4,7 @@ Training uses the same functions, so training and serving cannot disagree about 
 """
 
 import logging
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from service.errors import ImageTooLarge, QuartetError, UndecodableImage
+from service.tasks.cards import ImageInput
 from service.tasks.structure import BoundedFile, check_scans
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ _JPEG_START, _SCAN, _EXIF = b"\xff\xd8\xff", b"\xff\xda", b"Exif\x00\x00"
 _INVERTED = ("CMYK", "YCCK")
 # Pillow's WebP decoder holds the GIL for about 4 ms per megapixel while it copies the pixels.
 _MAX_WEBP_PIXELS = 16_000_000
+_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 # `EncodedImage.open` checks each header against its own limit instead.
 Image.MAX_IMAGE_PIXELS = None
 # Damaged files cause warnings, which would let clients fill the log.
@@ -231,18 +234,79 @@ def fit(pixels: UInt8Array, height: int, width: int) -> UInt8Array:
 
     Args:
         pixels: uint8, shape (any, any, channels).
+        height: of the result.
+        width: of the result.
 
     Returns:
         uint8, C-contiguous, shape (height, width, channels).
     """
-    h, w, channels = pixels.shape
-    if (h, w) == (height, width):
-        return np.ascontiguousarray(pixels)
-    scale = min(h / height, w / width)
+    return _resized(pixels, _largest_part(pixels, height, width, 1.0), height, width, Image.Resampling.BICUBIC)
+
+
+def read_pixels(image: EncodedImage, wanted: ImageInput) -> UInt8Array:
+    """The pixels of an image as a model takes them, shape (height, width, channels).
+
+    Raises:
+        UndecodableImage: the data is truncated or damaged.
+        NotPlain: the same, for an image from `EncodedImage.open_plain`.
+    """
+    return place(decode_for(image, wanted), wanted)
+
+
+def decode_for(image: EncodedImage, wanted: ImageInput) -> UInt8Array:
+    """The pixels of an image for `place`, a JPEG's perhaps at a fraction of its size; raises as `read_pixels` does."""
+    if wanted.resize != "part":
+        # A model that was trained elsewhere has seen images that were decoded whole, and half a pixel matters.
+        return image.decode(wanted.channels)
+    # Twice the size leaves the antialiased resize enough to work with.
+    height, width = (math.ceil(2 * side / wanted.crop) for side in (wanted.height, wanted.width))
+    return image.decode(wanted.channels, height, width)
+
+
+def place(pixels: UInt8Array, wanted: ImageInput) -> UInt8Array:
+    """Pixels of any size, uint8, in the size that a model takes; C-contiguous, shape (height, width, channels)."""
+    height, width = wanted.height, wanted.width
+    if wanted.resize == "stretch":
+        h, w, _ = pixels.shape
+        box = (0.0, 0.0, float(w), float(h))
+    elif wanted.resize == "image":
+        box = _whole_pixels(pixels, wanted)
+    else:
+        box = _largest_part(pixels, height, width, wanted.crop)
+    return _resized(pixels, box, height, width, _RESAMPLING[wanted.interpolation])
+
+
+# Left, top, right and bottom, in pixels.
+_Box = tuple[float, float, float, float]
+
+
+def _largest_part(pixels: UInt8Array, height: int, width: int, share: float) -> _Box:
+    """The centred part of this aspect that is a share of the largest one."""
+    h, w, _ = pixels.shape
+    scale = share * min(h / height, w / width)
     # Rounding may make it a hair larger than the image, which Pillow refuses.
     box_height, box_width = min(height * scale, h), min(width * scale, w)
     top, left = (h - box_height) / 2, (w - box_width) / 2
-    resized = Image.fromarray(pixels.squeeze(2) if channels == 1 else np.ascontiguousarray(pixels)).resize(
-        (width, height), Image.Resampling.BICUBIC, box=(left, top, left + box_width, top + box_height)
-    )
-    return np.asarray(resized).reshape(height, width, channels)
+    return left, top, left + box_width, top + box_height
+
+
+def _whole_pixels(pixels: UInt8Array, wanted: ImageInput) -> _Box:
+    """What of the image is left in the centre, once it is resized to whole pixels and cropped, as by torchvision."""
+    h, w, _ = pixels.shape
+    least_height, least_width = round(wanted.height / wanted.crop), round(wanted.width / wanted.crop)
+    if least_height * w <= least_width * h:
+        resized_height, resized_width = least_width * h // w, least_width
+    else:
+        resized_height, resized_width = least_height, least_height * w // h
+    # As Python rounds: halves to the even neighbour.
+    top, left = round((resized_height - wanted.height) / 2), round((resized_width - wanted.width) / 2)
+    down, across = h / resized_height, w / resized_width
+    return left * across, top * down, min((left + wanted.width) * across, w), min((top + wanted.height) * down, h)
+
+
+def _resized(pixels: UInt8Array, box: _Box, height: int, width: int, resampling: Image.Resampling) -> UInt8Array:
+    h, w, channels = pixels.shape
+    if (h, w) == (height, width) and box == (0, 0, w, h):
+        return np.ascontiguousarray(pixels)
+    image = Image.fromarray(pixels.squeeze(2) if channels == 1 else np.ascontiguousarray(pixels))
+    return np.asarray(image.resize((width, height), resampling, box=box)).reshape(height, width, channels)

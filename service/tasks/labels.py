@@ -58,7 +58,9 @@ class Label(BaseModel):
     label: str = Field(examples=["cat"])
     index: int = Field(examples=[3], description="its index among the model's labels")
     probability: float = Field(
-        examples=[0.97], description="calibrated: 90 % of answers with 0.9 are right on inputs like the training data"
+        examples=[0.97],
+        description="calibrated: 90 % of answers with 0.9 are right on inputs like the training data; as the network "
+        "gives it where the model has no figures, since it was never evaluated",
     )
 
 

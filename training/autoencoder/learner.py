@@ -14,8 +14,9 @@ from torch.optim.swa_utils import update_bn
 from training.autoencoder.network import Autoencoder, to_bytes
 from training.autoencoder.options import ReconstructionSettings
 from training.data.augment import Augment, to_pixels
-from training.data.lazy import Images, LazyImages, batch_of
+from training.data.lazy import Images, LazyImages
 from training.engine.learner import Batch, Learner, Step
+from training.engine.loader import batch_of
 from training.engine.processes import in_parts
 
 _BATCH = 500

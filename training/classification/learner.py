@@ -14,8 +14,9 @@ from training.classification.distill import Teaching, distillation_loss, feature
 from training.classification.network import Transfer, mirrored
 from training.data.augment import Augment, PhotoAugment, cutmix, mixup, to_pixels
 from training.data.images import ImageSplit
-from training.data.lazy import Images, LazyImages, batch_of
+from training.data.lazy import Images, LazyImages
 from training.engine.learner import Batch, Learner, Step
+from training.engine.loader import batch_of
 from training.engine.progress import track
 from training.export.calibration import fit_temperature
 

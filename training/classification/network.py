@@ -13,6 +13,7 @@ from training.classification.options import NetworkSettings
 from training.data.augment import to_pixels
 from training.data.images import ImageData
 from training.export.calibration import Scaling
+from training.export.scaling import ScalingLayer
 
 
 class MLP(nn.Sequential):
@@ -109,7 +110,7 @@ class ClassifierGraph(nn.Module):
     def __init__(self, network: nn.Module, scaling: Scaling, flip: bool = False) -> None:
         super().__init__()
         self.network = network
-        self.scaling = scaling
+        self.scaling = ScalingLayer(scaling)
         self.flip = flip
 
     def forward(self, images: Tensor) -> Tensor:

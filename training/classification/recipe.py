@@ -40,7 +40,8 @@ from training.engine.weights import best_weights, fingerprint_of
 from training.export.calibration import Floats, Scaling, fit_scaling, fit_temperature
 from training.export.cards import data_card, record_cost, training_card
 from training.export.evaluator import BATCH, LabelEvaluator, run_in_batches, sample
-from training.export.graph import export, renew_golden, write_golden, write_variant_golden
+from training.export.golden import renew_golden, write_variant_golden
+from training.export.graph import export, write_golden
 from training.export.history import EPOCH, INTERPOLATION
 from training.export.labelled import Labelled
 from training.export.layers import Inputs
@@ -330,7 +331,7 @@ def _write_version(
     rows = min(16, len(images))
     card = GoldenCard(rows=rows, atol=1e-4, labels=class_names(data.test.labels[:rows], data.classes))
     inputs, outputs, difference = export(graph, images, target / MODEL, max_batch=MAX_BATCH, card=card, **names)
-    evaluation = evaluator.evaluate(target / MODEL, graph.scaling)
+    evaluation = evaluator.evaluate(target / MODEL, graph.scaling.fitted)
     run.console.print(
         f"test accuracy {evaluation.metrics.accuracy:.4f}, calibration error "
         f"{evaluation.calibration.ece_before:.4f} before and {evaluation.calibration.ece_after:.4f} after scaling"

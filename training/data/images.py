@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import QuartetError
-from service.tasks.images import EncodedImage, fit
+from service.tasks.cards import ImageInput
+from service.tasks.images import EncodedImage, decode_for, place
 from training.data import hub
 from training.data.contents import examine, fingerprint
 from training.data.dataset import DataError, Inspection, absent_classes
@@ -118,7 +119,12 @@ def load_images(
 
     shape = _shape(source, splits["train"], size, largest)
     lazy = sum(map(len, splits.values())) * int(np.prod(shape)) > IN_MEMORY
-    read = {name: _read(f"Decoding {source} [{name}]", splits[name], shape, lazy, problems) for name in hub.SPLITS}
+    height, width, channels = shape
+    wanted = ImageInput(height=height, width=width, channels=1 if channels == 1 else 3)
+    read = {
+        name: read_split(f"Decoding {source} [{name}]", splits[name], wanted, problems, lazy=lazy)
+        for name in hub.SPLITS
+    }
     parts = {name: part for name, (part, _, _) in read.items()}
     digests = {name: hashes for name, (_, hashes, _) in read.items()}
     items = {name: kept for name, (_, _, kept) in read.items()}
@@ -166,31 +172,42 @@ def _shape(source: str, train: ImageItems, size: int | None, largest: int) -> tu
 
 @dataclass(frozen=True, slots=True)
 class _Decoder:
-    """Decodes images and resizes them to `shape`; can be sent to other processes."""
+    """Decodes images and resizes them; can be sent to other processes."""
 
     files: Files | Rows
-    shape: tuple[int, int, int]
+    wanted: ImageInput
 
     def __call__(self, index: int) -> Pixels:
         return self.examine(self.files.read(index))[2]
 
     def examine(self, data: bytes) -> tuple[int, int, Pixels]:
         """Upright height and width of the file, and the resized pixels."""
-        height, width, channels = self.shape
         image = EncodedImage.open(data)
-        pixels = image.decode(channels, 2 * height, 2 * width)
+        wanted = self.wanted
+        pixels = decode_for(image, wanted)
         # Of formats other than JPEG only decoding tells the orientation, always at full size.
         original = image.upright_size if image.pillow is None else pixels.shape[:2]
-        return original[0], original[1], fit(pixels, height, width)
+        return original[0], original[1], place(pixels, wanted)
 
 
-def _read(
-    title: str, items: ImageItems, shape: tuple[int, int, int], lazy: bool, problems: Problems
+def read_split(
+    title: str, items: ImageItems, wanted: ImageInput, problems: Problems, *, lazy: bool
 ) -> tuple[ImageSplit, list[bytes], ImageItems]:
-    """The images of a split that can be decoded, their content hashes and files; the others are added to `problems`."""
-    decoder = _Decoder(items.files, shape)
+    """Reads the images of a split.
+
+    Args:
+        title: of the progress bar.
+        items: the images.
+        wanted: how each is prepared.
+        problems: what cannot be decoded is added to them.
+        lazy: whether the images stay on disk, to be decoded when they are used.
+
+    Returns:
+        The images that can be decoded, their content hashes, and where they are.
+    """
+    decoder = _Decoder(items.files, wanted)
     contents = examine(items.files, items.indices, decoder.examine, cached=lazy)
-    images = np.empty((0 if lazy else len(items), *shape), dtype=np.uint8)
+    images = np.empty((0 if lazy else len(items), *wanted.shape[1:]), dtype=np.uint8)
     kept: list[int] = []
     digests: list[bytes] = []
     for row, content in enumerate(track(contents, title, total=len(items))):
@@ -202,5 +219,5 @@ def _read(
         kept.append(row)
         digests.append(content[0])
     chosen = items.take(np.array(kept, dtype=np.int64))
-    loaded = LazyImages(decoder, chosen.indices, shape) if lazy else images[: len(kept)]
+    loaded = LazyImages(decoder, chosen.indices, wanted.shape[1:]) if lazy else images[: len(kept)]
     return ImageSplit(loaded, chosen.labels), digests, chosen

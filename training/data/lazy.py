@@ -1,14 +1,15 @@
 """Images of a split: an array in memory, or decoded when a batch asks for them."""
 
+import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.utils.data import get_worker_info
+
+from service.inference.device import available_cpus
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -60,17 +61,18 @@ def cycled(items: Any, count: int) -> Any:
     return items[np.arange(count) % len(items)]
 
 
-def batch_of(images: Images, items: Tensor) -> Tensor:
-    """The images of a batch, uint8, shape (batch, height, width, channels)."""
-    return torch.from_numpy(images[items.cpu().numpy()])
-
-
 def decode_all(decode: Callable[[int], Any], indices: Sequence[int] | npt.NDArray[np.int64]) -> Iterator[Any]:
-    """The results of `decode` in order, computed a little ahead by as many threads as PyTorch has."""
-    if get_worker_info() is not None:  # one of several processes that decode
+    """The results of `decode` in order, computed a little ahead by as many threads as compute."""
+    if multiprocessing.current_process().daemon:  # a DataLoader's worker, one of several processes that decode
         yield from (decode(int(index)) for index in indices)
         return
     # The pool does not outlive the call, because threads do not survive a fork.
-    with ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(_threads(), thread_name_prefix="decode") as pool:
         for start in range(0, len(indices), 256):
             yield from pool.map(decode, [int(index) for index in indices[start : start + 256]])
+
+
+def _threads() -> int:
+    """As many as `training.engine.threads` sets for libraries, or else one for each CPU."""
+    stated = os.environ.get("OMP_NUM_THREADS", "")
+    return int(stated) if stated.isdecimal() and int(stated) else available_cpus()

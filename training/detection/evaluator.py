@@ -29,7 +29,7 @@ from training.detection.network import moments
 from training.detection.report import write_report
 from training.export import history
 from training.export.evaluator import Evaluator, run_in_batches, sample
-from training.export.graph import renew_golden
+from training.export.golden import renew_golden
 from training.export.layers import Inputs
 from training.export.ood import MAPS, OodData, ood_uses, some_indices
 from training.registry import training_of

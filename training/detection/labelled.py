@@ -92,9 +92,11 @@ class BoxedImages(Labelled):
 
         intervals |= bootstrap(at_threshold, len(counts))
         values = {"map": measured.map, "map_50": measured.map_50, **at_threshold(np.arange(len(counts)))}
-        cards = {"map": metrics.map, "map_50": metrics.map_50, "precision": threshold.precision,
-                 "recall": threshold.recall}  # fmt: skip
-        of_card = {each.label: each.ap for each in metrics.per_class if each.support}
+        cards = {"precision": threshold.precision, "recall": threshold.recall}
+        of_card = {}
+        if metrics is not None:
+            cards |= {"map": metrics.map, "map_50": metrics.map_50}
+            of_card = {each.label: each.ap for each in metrics.per_class if each.support}
         classes = [
             {"class": each.label, "boxes": each.support, "AP": float(each.ap), "AP at 0.5": float(each.ap_50),
              "AP in the card": of_card.get(each.label)}
@@ -107,7 +109,7 @@ class BoxedImages(Labelled):
             for row in order if counts[row, 1:].any()
         ]  # fmt: skip
         return Findings(
-            tuple(self.figure(name, value, intervals[name], cards[name]) for name, value in values.items()),
+            tuple(self.figure(name, value, intervals[name], cards.get(name)) for name, value in values.items()),
             sorted(classes, key=lambda row: row["AP"]),
             worst,
             [f"precision and recall are of detections with a score of at least {threshold.confidence:g}"],

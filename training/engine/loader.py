@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from service.inference.device import available_cpus
+from training.data.lazy import Images
 from training.engine.learner import Batch, Learner
 from training.engine.streams import Stream, generator
 
@@ -56,6 +57,11 @@ def batches(
     )
     for chosen, batch in loader:
         yield chosen, send_to_device(batch, accelerator.device, non_blocking=True)
+
+
+def batch_of(images: Images, items: Tensor) -> Tensor:
+    """The images of a batch, uint8, shape (batch, height, width, channels)."""
+    return torch.from_numpy(images[items.cpu().numpy()])
 
 
 def worker_count(wanted: int | None, learner: Learner, device: torch.device) -> int:

@@ -4,12 +4,14 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.progress import track as track_always
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 Item = TypeVar("Item")
 
@@ -47,7 +49,7 @@ class Bar:
 
 
 @contextlib.contextmanager
-def progress_bar(console: Console, title: str, steps: int, done: int, accelerator: Accelerator) -> Iterator[Bar]:
+def progress_bar(console: Console, title: str, steps: int, done: int, accelerator: "Accelerator") -> Iterator[Bar]:
     """A progress bar at a terminal; nothing in logs, which get a line per epoch."""
     drawn = console.is_terminal and accelerator.is_main_process
     columns = (TextColumn(title), BarColumn(bar_width=10), TextColumn("{task.fields[status]}", markup=False))

@@ -4,18 +4,18 @@ import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-import torch
-import torch.nn.functional as F
 from onnx import helper, numpy_helper
+from scipy import special
+from scipy.optimize import minimize
 from scipy.stats import betabinom
 from sklearn.model_selection import KFold
-from torch import Tensor, nn
 
 from training.export.layers import answer_with, producers_of
 
@@ -24,10 +24,13 @@ Ints = npt.NDArray[np.int64]
 
 # Of the nodes of the scaling, before the last softmax of a graph.
 PREFIX = "calibration_"
+# The least and the greatest that are fitted.
+_TEMPERATURES, _EXPONENTS = (0.05, 20.0), (0.25, 4.0)
 
 
-class Scaling(nn.Module):
-    """Logits of calibrated probabilities, shape (n, classes), of a network's logits of that shape.
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """From a network's logits, shape (n, classes), to logits of calibrated probabilities of that shape.
 
     The probabilities are proportional to exp(-(-log p / temperature) ** exponent), p being the softmax of the logits.
     With the exponent 1 it is temperature scaling (Guo et al. 2017, arXiv:1706.04599). A temperature changes all
@@ -36,30 +39,31 @@ class Scaling(nn.Module):
     diagonal intra order-preserving functions of Rahimi et al. 2020, arXiv:2003.06820).
     """
 
-    def __init__(self, temperature: float = 1.0, exponent: float = 1.0) -> None:
-        super().__init__()
-        self.temperature = temperature
-        self.exponent = exponent
+    temperature: float = 1.0
+    exponent: float = 1.0
 
     @classmethod
     def of(cls, calibration: Any) -> Self:
         """That of a manifest's `service.tasks.cards.Calibration`."""
         return cls(calibration.temperature, calibration.exponent)
 
-    def forward(self, logits: Tensor) -> Tensor:
+    def scale(self, logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The scaled logits, in the precision of the given ones."""
         if self.exponent == 1:
             return logits / self.temperature
         # Rounding may make the logarithm positive, and a power of that is not a number.
-        return -((torch.log_softmax(logits, dim=1).abs() / self.temperature) ** self.exponent)
+        scaled: npt.NDArray[Any] = (np.abs(special.log_softmax(logits, axis=1)) / self.temperature) ** self.exponent
+        return -scaled
 
     def probabilities(self, logits: Floats) -> Floats:
         """Calibrated probabilities, shape (n, classes)."""
-        return softmax(self(torch.from_numpy(np.asarray(logits, dtype=np.float32))).numpy())
+        return softmax(self.scale(np.asarray(logits, dtype=np.float32)))
 
 
 def softmax(logits: Floats) -> Floats:
     """Probabilities, shape (n, classes), of logits of that shape."""
-    return torch.softmax(torch.from_numpy(np.asarray(logits, dtype=np.float32)), dim=1).numpy()
+    probabilities: Floats = special.softmax(np.asarray(logits, dtype=np.float32), axis=1)
+    return probabilities
 
 
 def logits_of(probabilities: Floats) -> Floats:
@@ -75,8 +79,8 @@ def fit_scaling(logits: Floats, labels: Ints) -> Scaling:
     """
 
     def losses(scaling: Scaling, items: Ints) -> npt.NDArray[np.float64]:
-        scaled = scaling(torch.from_numpy(logits[items]).double())
-        return F.cross_entropy(scaled, torch.from_numpy(labels[items]), reduction="none").numpy()
+        scaled = special.log_softmax(scaling.scale(logits[items].astype(np.float64)), axis=1)
+        return -np.take_along_axis(scaled, labels[items][:, None], 1)[:, 0]
 
     if len(labels) >= 50:  # with fewer items cross-validation says nothing
         gains = np.concatenate([
@@ -95,34 +99,38 @@ def fit_temperature(logits: Floats, labels: Ints) -> float:
     Labels are smoothed as if there were one more example, equally of every class: without that, a split without a
     misclassification would lead to a temperature of 0.
     """
-    (temperature,) = _fit(logits, labels, [0.0])
-    return float(temperature.clamp(0.05, 20))
+    (temperature,) = _fit(logits, labels, [1.0])
+    return temperature
 
 
 def _fit_both(logits: Floats, labels: Ints) -> Scaling:
-    temperature, exponent = _fit(logits, labels, [np.log(fit_temperature(logits, labels)), 0.0])
-    return Scaling(float(temperature.clamp(0.05, 20)), float(exponent.clamp(0.25, 4)))
+    return Scaling(*_fit(logits, labels, [fit_temperature(logits, labels), 1.0]))
 
 
-def _fit(logits: Floats, labels: Ints, start: list[float]) -> Tensor:
+def _fit(logits: Floats, labels: Ints, start: list[float]) -> list[float]:
+    """The temperature, and the exponent if `start` has one, of least smoothed cross-entropy."""
     # No probability is so close to 1 that its logarithm has no gradient.
-    surprise = -torch.log_softmax(torch.from_numpy(logits).double(), dim=1).clamp_max(-1e-12)
-    target = torch.from_numpy(labels)
-    parameters = torch.tensor(start, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([parameters], max_iter=100, line_search_fn="strong_wolfe")
+    surprise = np.maximum(-special.log_softmax(logits.astype(np.float64), axis=1), 1e-12)
+    count, classes = surprise.shape
+    smoothing = 1 / (count + 1)
+    target = np.full_like(surprise, smoothing / classes)
+    target[np.arange(count), labels] += 1 - smoothing
 
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        temperature, *exponents = parameters.exp()
-        scaled = surprise / temperature
-        for exponent in exponents:
-            scaled = scaled**exponent
-        value = F.cross_entropy(-scaled, target, label_smoothing=1 / (len(target) + 1))
-        value.backward()
-        return value
+    def loss(parameters: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        """The loss and its gradient by the logarithms of the parameters."""
+        temperature, *exponents = np.exp(parameters)
+        quotients, exponent = surprise / temperature, exponents[0] if exponents else 1.0
+        scaled = quotients**exponent
+        logs = special.log_softmax(-scaled, axis=1)
+        by_scaled = (target - np.exp(logs)) / count
+        # Both derivatives of `scaled` have this factor.
+        factor = exponent * scaled * by_scaled
+        gradient = [-factor.sum()] + [(factor * np.log(quotients)).sum()] * len(exponents)
+        return float(-(target * logs).sum() / count), np.array(gradient)
 
-    optimizer.step(loss)
-    return parameters.detach().exp()
+    bounds = [tuple(np.log(limits)) for limits in (_TEMPERATURES, _EXPONENTS)[: len(start)]]
+    found = minimize(loss, np.log(start), jac=True, method="L-BFGS-B", bounds=bounds, options={"gtol": 1e-8})
+    return [float(value) for value in np.exp(found.x)]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from quartet.console import did_you_mean
@@ -105,7 +106,7 @@ def _publish_changed(options: Any, console: Console, kind: str, change: Change) 
     started = time.perf_counter()
     folder = _find_version(options.models, options.model)
     manifest = read_manifest(folder)
-    step = history.begun(kind, options.command_line, data_of(manifest).fingerprint)
+    step = history.begun(kind, options.command_line, data_of(manifest).fingerprint, torch.get_num_threads())
 
     def write(target: Path) -> ManifestBase:
         shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))

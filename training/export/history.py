@@ -1,26 +1,20 @@
 """Records how a version was made: a step for each command, with what it used every split for."""
 
-import json
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from pydantic import TypeAdapter
 
-from service.inference.cards import ManifestBase, Origin, Step, Use
-from service.inference.manifest import MANIFEST, MODEL, sha256
+from service.inference.cards import ManifestBase, Step, Use
 from training.data.splits import division_digest
-from training.engine.weights import CHECKPOINT, weights_file
 from training.export.variants import machine
 from training.options import short_name
-from training.registry import data_of, read_manifest
+from training.registry import data_of
 
 TRAIN = "train"
 
@@ -36,7 +30,6 @@ COMPARISON, DENSITY, JUDGE = "cross-validated comparison", "density of the laten
 FIGURES = "figures"
 
 SELECTION, CALIBRATION = "selection", "calibration"
-_FILE, _STEPS = "history.json", TypeAdapter(tuple[Step, ...])
 
 Indices = npt.NDArray[np.int64]
 ManifestT = TypeVar("ManifestT", bound=ManifestBase)
@@ -59,13 +52,21 @@ def halves_used(
     return (*uses(SELECTION, division[0], selection), *uses(CALIBRATION, division[1], calibration))
 
 
-def begun(kind: str, command: str | None, data: str, device: str = "cpu") -> Step:
-    """A step of a command that has used nothing yet, on data with this fingerprint; the device is `cpu` or `cuda`."""
+def begun(kind: str, command: str | None, data: str, threads: int, device: str = "cpu") -> Step:
+    """A step of a command that has used nothing yet.
+
+    Args:
+        kind: `train`, or the name of a command for published versions.
+        command: its command line.
+        data: the fingerprint.
+        threads: that compute.
+        device: `cpu` or `cuda`.
+    """
     return Step(
         kind=kind,
         command=public(command or None),
         machine=machine("cuda" if device == "cuda" else "cpu"),
-        threads=torch.get_num_threads(),
+        threads=threads,
         data=data,
         uses=(),
     )
@@ -124,50 +125,3 @@ def with_uses(manifest: ManifestT, *uses: Use) -> ManifestT:
         return manifest
     together = tuple(dict.fromkeys((*last.uses, *uses)))
     return manifest.model_copy(update={"history": (*before, last.model_copy(update={"uses": together}))})
-
-
-@dataclass(frozen=True, slots=True)
-class Lineage:
-    """What a training started from: the steps that made its first weights, their file, and its teacher's graph."""
-
-    before: tuple[Step, ...] = ()
-    initial: Origin | None = None
-    teacher: Origin | None = None
-
-    @classmethod
-    def of(cls, folder: Path, start: Path | None, teacher: Path | None, *, resume: bool) -> "Lineage":
-        """The lineage of a training from the weights of the run or version `start`; ValueError if there are none.
-
-        The steps of the run in `folder` itself come first if it is finished and resumed.
-        """
-        before = recorded(folder) if resume else None
-        if start and not before:
-            before = recorded(start) or (Step(kind=TRAIN, note=f"The run {short_name(start)} left no record."),)
-        return cls(
-            before or (),
-            _origin(start, weights_file(start)) if start else None,
-            _origin(teacher, MODEL) if teacher and (teacher / MODEL).is_file() else None,
-        )
-
-
-def _origin(folder: Path, file: str) -> Origin:
-    return Origin(name=short_name(folder) or "", file=file, sha256=sha256(folder / file))
-
-
-def save(folder: Path, steps: tuple[Step, ...]) -> None:
-    """Writes the history of a finished run into its folder, for runs that start from it or resume it."""
-    if not steps or not (folder / CHECKPOINT).is_file():
-        return
-    content = {"weights": sha256(folder / weights_file(folder)), "steps": _STEPS.dump_python(steps, mode="json")}
-    (folder / _FILE).write_text(json.dumps(content, indent=1) + "\n")
-
-
-def recorded(folder: Path) -> tuple[Step, ...] | None:
-    """The history of a published version or of a finished run; None if there is none that fits its weights."""
-    if (folder / MANIFEST).is_file():
-        return steps_of(read_manifest(folder))
-    if not (folder / _FILE).is_file():
-        return None
-    content = json.loads((folder / _FILE).read_text())
-    is_complete = content["weights"] == sha256(folder / weights_file(folder))  # the run has not gone on since
-    return _STEPS.validate_python(content["steps"]) if is_complete else None

@@ -204,7 +204,8 @@ class LabelledClasses(Labelled):
                         self._notes(truth))  # fmt: skip
 
     def _classes(self, truth: Ints, predicted: Ints) -> list[dict[str, Any]]:
-        cards = {each.label: each for each in self.manifest.metrics.per_class}
+        metrics = self.manifest.metrics
+        cards = {each.label: each for each in metrics.per_class} if metrics else {}
         wrong = truth != predicted
         taken_for = Counter(zip(truth[wrong].tolist(), predicted[wrong].tolist(), strict=True))
         rows = []

@@ -75,10 +75,10 @@ def measure(folder: Path, options: Any, console: Console) -> None:
 
 def _warn_of_training_data(labelled: Labelled, console: Console) -> None:
     card = labelled.manifest.data
-    if "train" in labelled.splits and labelled.total == card.train + card.validation + card.test:
+    if card and "train" in labelled.splits and labelled.total == card.train + card.validation + card.test:
         alone = "--split test measures on the test split alone" if "test" in labelled.splits else "see its card"
         console.print(
-            f"[yellow]{labelled.name} has exactly as many {labelled.kind} as the data that the model was trained on. "
+            f"[yellow]{labelled.name} has exactly as many {labelled.kind} as the data of the model's card. "
             f"If they are the same, the figures are too good: {alone}.",
             highlight=False,
         )
@@ -153,7 +153,9 @@ def _described(version: str, labelled: Labelled, findings: Findings, unusual: Un
     yield from findings.notes
     yield ""
     yield from format_table([_cells(figure) for figure in findings.figures])
-    yield f"With 95 % intervals; the card's figures are of {labelled.manifest.data.test:,} test items."
+    data = labelled.manifest.data
+    of_card = f"the card's figures are of {data.test:,} test items" if data else "the version was never evaluated"
+    yield f"With 95 % intervals; {of_card}."
     if unusual:
         card = "" if unusual.card is None else f"; of the card's test items {unusual.card:.1%}"
         yield (

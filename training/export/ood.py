@@ -21,7 +21,7 @@ from training.data.images import ImageData
 from training.export import history
 from training.export.distances import MOST_HELD_OUT, Distance, Method, append, cross_fitted, measure, write_features
 from training.export.evaluator import Array, run_in_batches, sample
-from training.export.graph import as_defined, kernel_ratios, rounded_up
+from training.export.golden import as_defined, kernel_ratios, rounded_up
 from training.export.layers import middle_map, penultimate
 
 MOST_TRAINING, MOST_TEST = 5000, 2000

@@ -27,7 +27,7 @@ from service.inference.manifest import MODEL, InvalidModel
 from training.export import history
 from training.export.distances import without_ood
 from training.export.evaluator import Evaluator
-from training.export.graph import write_variant_golden
+from training.export.golden import write_variant_golden
 from training.export.layers import LAYERS, Inputs, after_the_layers
 from training.export.ood import OodData, add_ood
 from training.export.variants import Device, Trial, compare_speed

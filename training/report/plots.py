@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import matplotlib
 import matplotlib.font_manager
@@ -21,10 +21,12 @@ from matplotlib.ticker import MaxNLocator
 
 from service.tasks.lettering import EAST_ASIAN, FONTS
 from service.tasks.palette import COLOURS
-from training.engine.checkpoint import FitState
 from training.export.calibration import reliability
 from training.export.figures import Evaluation
 from training.report.record import REPORT, update_record
+
+if TYPE_CHECKING:
+    from training.engine.checkpoint import FitState
 
 TRAINING, MEASURED, GUIDE = "#8A8A8A", "#222222", "#C8C8C8"
 # For a single quantity that is neither a class nor a split.
@@ -65,7 +67,7 @@ class Curve:
     logarithmic: bool = False
 
 
-def write_curves(folder: Path, state: FitState, *curves: Curve) -> None:
+def write_curves(folder: Path, state: "FitState", *curves: Curve) -> None:
     """Draws the learning curves of the version in `folder`, and records their values."""
 
     def draw(axes: Sequence[Axes]) -> None:
@@ -76,7 +78,7 @@ def write_curves(folder: Path, state: FitState, *curves: Curve) -> None:
     update_record(folder, history=state.history, initial=state.initial)
 
 
-def draw_curve(axis: Axes, state: FitState, curve: Curve) -> None:
+def draw_curve(axis: Axes, state: "FitState", curve: Curve) -> None:
     """Draws a figure on training and validation items over the epochs.
 
     A training figure is a mean over an epoch in which the network changed, so it stands in the middle of its epoch;

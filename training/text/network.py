@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from service.tasks.text.reading import PAD
 from training.export.calibration import Scaling
+from training.export.scaling import ScalingLayer
 from training.text.linear import NETWORK_ALONE, Votes
 from training.text.options import NetworkSettings
 
@@ -134,7 +135,7 @@ class TextGraph(nn.Module):
     ) -> None:
         super().__init__()
         self.network = network
-        self.scaling = scaling
+        self.scaling = ScalingLayer(scaling)
         self.linear = linear if votes.linear else None
         self.votes = votes
 

@@ -178,7 +178,7 @@ class TextRecipe(Recipe[TextOptions, TextData]):
         more = [mixed[:, :1], mixed[:, :5], longest, longest[:1]]
         given: Any = {"axes": ("batch", "length"), "more": more, "translations": TRANSLATIONS, "card": card, **names}
         inputs, outputs, difference = export(graph, mixed, target / MODEL, max_batch=MAX_BATCH, **given)
-        evaluation = texts.evaluate(target / MODEL, graph.scaling)
+        evaluation = texts.evaluate(target / MODEL, graph.scaling.fitted)
         if missed := missed_classes(evaluation.metrics.per_class):
             run.console.print(missed)
         run.console.print(

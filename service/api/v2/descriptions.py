@@ -60,6 +60,9 @@ def configuration(
     """
     batched = manifest.batched
     parameters = {"description": manifest.description, **parameters}
+    if manifest.adopted and manifest.adopted.metadata:
+        # As a Python literal, which Ultralytics' client evaluates.
+        parameters["metadata"] = repr(manifest.adopted.metadata)
     return {
         "name": manifest.name,
         "platform": PLATFORM,

@@ -252,7 +252,10 @@ def read_inputs(
 
 
 def _check_values(name: str, array: Array, manifest: ManifestBase) -> None:
-    """Raises BadTensor if a value is out of the range that the graph can look up."""
+    """Raises BadTensor if a value is out of the range that the graph can look up, or missing where it must not be."""
+    required = manifest.required.get(name)
+    if required is not None and (missing := np.isnan(array) & required).any():
+        raise BadTensor(f"input {name!r}: the value at {np.argwhere(missing)[0].tolist()} must not be NaN")
     least, greatest = manifest.bounds.get(name, (None, None))
     if least is None:
         return

@@ -9,7 +9,7 @@ from service.tasks.base import AnswerBase, Images, Operation, Results, Task, mod
 from service.tasks.call import Call, Upload
 from service.tasks.classification.agreement import AGREEMENT
 from service.tasks.classification.manifest import ClassifierManifest
-from service.tasks.images import EncodedImage, UInt8Array, fit
+from service.tasks.images import EncodedImage, UInt8Array, read_pixels
 from service.tasks.labels import Labelled, LabelOptions, label_bounds, labelling
 from service.tasks.pauses import map_with_pauses
 from service.tasks.samples import CAT, image_samples
@@ -35,10 +35,7 @@ class PredictAnswer(AnswerBase):
 
 def prepare(image: EncodedImage, manifest: ClassifierManifest) -> tuple[UInt8Array, None]:
     """The pixels that the model takes, shape (height, width, channels), as in training."""
-    height, width = manifest.image.height, manifest.image.width
-    # Twice the size leaves the antialiased resize enough to work with.
-    pixels = image.decode(manifest.image.channels, 2 * height, 2 * width)
-    return fit(pixels, height, width), None
+    return read_pixels(image, manifest.image), None
 
 
 async def predict(call: Call[ClassifierManifest, PredictOptions]) -> Results:

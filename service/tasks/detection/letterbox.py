@@ -55,29 +55,43 @@ class Letterbox:
         return np.array(scale * 2, dtype=np.float32), np.array([self.left, self.top] * 2, dtype=np.float32)
 
 
-def letterbox(image: EncodedImage, frame_height: int, frame_width: int) -> tuple[UInt8Array, Letterbox]:
+def letterbox(
+    image: EncodedImage, frame_height: int, frame_width: int, *, antialias: bool = True
+) -> tuple[UInt8Array, Letterbox]:
     """Decodes an image into a frame: RGB, shape (frame_height, frame_width, 3), and how the image lies in it.
 
-    The image is upright. A large JPEG is decoded at a fraction of its size that is no smaller than needed.
+    The image is upright. A large JPEG is decoded at a fraction of its size that is no smaller than needed, unless
+    `antialias` is off, since the decoder averages pixels.
 
     Raises:
         UndecodableImage: the data is truncated or damaged.
     """
     height, width = image.upright_size
     geometry = Letterbox.of(height, width, frame_height, frame_width)
-    pixels = image.decode(3, geometry.content_height, geometry.content_width)
+    needed = (geometry.content_height, geometry.content_width) if antialias else (0, 0)
+    pixels = image.decode(3, *needed)
     if image.pillow is not None:
         # Only decoding, always at full size, tells the orientation.
         height, width = pixels.shape[:2]
         geometry = Letterbox.of(height, width, frame_height, frame_width)
-    return place(pixels, geometry, frame_height, frame_width), geometry
+    return place(pixels, geometry, frame_height, frame_width, antialias=antialias), geometry
 
 
-def place(pixels: UInt8Array, geometry: Letterbox, frame_height: int, frame_width: int) -> UInt8Array:
-    """A frame, shape (frame_height, frame_width, 3), with an image in it, shape (height, width, 3)."""
+def place(
+    pixels: UInt8Array, geometry: Letterbox, frame_height: int, frame_width: int, *, antialias: bool = True
+) -> UInt8Array:
+    """A frame, shape (frame_height, frame_width, 3), with an image in it, shape (height, width, 3).
+
+    Without `antialias` a pixel is interpolated between the four nearest ones, as OpenCV's `INTER_LINEAR` does.
+    """
     content = (geometry.content_height, geometry.content_width)
     if pixels.shape[:2] != content:
-        resized = Image.fromarray(np.ascontiguousarray(pixels)).resize(content[::-1], Image.Resampling.BILINEAR)
+        image = Image.fromarray(np.ascontiguousarray(pixels))
+        if antialias:
+            resized = image.resize(content[::-1], Image.Resampling.BILINEAR)
+        else:
+            scales = (image.width / content[1], 0, 0, 0, image.height / content[0], 0)
+            resized = image.transform(content[::-1], Image.Transform.AFFINE, scales, Image.Resampling.BILINEAR)
         pixels = np.asarray(resized)
     if content == (frame_height, frame_width):
         return np.ascontiguousarray(pixels)

@@ -10,9 +10,15 @@ from service.tasks.familiarity import FamiliarManifest
 
 
 class LetterboxInput(ImageSize):
-    """How to prepare an image: scaled whole into a frame of this size (bilinear), centred, the rest filled."""
+    """How to prepare an image: scaled whole into a frame of this size (bilinear), centred, the rest filled.
+
+    Attributes:
+        antialias: whether every pixel counts where an image is scaled down. False: as OpenCV's `INTER_LINEAR`, with
+            which Ultralytics trains.
+    """
 
     channels: Literal[3] = 3
+    antialias: bool = optional(True)
 
 
 class DetectorClassMetrics(Card):
@@ -70,10 +76,11 @@ class ThresholdCurves(Card):
 
 
 class Suppression(Card):
-    """Non-maximum suppression in the graph; its parameters were chosen on the validation split.
+    """Non-maximum suppression in the graph; its parameters were chosen on the validation split, or at adoption.
 
     Attributes:
-        iou: boxes of a class that overlap by more than this count as one object: only the best is kept.
+        iou: boxes of a class that overlap by more than this count as one object: only the best is kept. 1 where the
+            network itself answers with the boxes to keep.
         class_agnostic: boxes of all classes that overlap count as one object, and a cell has its best class alone.
         floor: boxes with a score of at most this are dropped.
         max_detections: the most boxes of an image.
@@ -82,6 +89,7 @@ class Suppression(Card):
         spread_penalty: lowers the logit of a score for each unit of the box's spread above the usual one; the spread
             is the mean standard deviation of the four edges, divided by the square root of the area.
         usual_spreads: of each label; empty for 0.
+        best_class: a cell has its best class alone.
     """
 
     iou: Probability
@@ -91,6 +99,7 @@ class Suppression(Card):
     soft: bool = False
     spread_penalty: float = Field(0.0, ge=0)
     usual_spreads: tuple[float, ...] = ()
+    best_class: bool = optional(False)
 
 
 class DetectorVariant(VariantCard):

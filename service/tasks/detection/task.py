@@ -93,7 +93,7 @@ async def detect(call: Call[DetectorManifest, DetectOptions]) -> Results | Pictu
     classes = class_filter(manifest, options.classes)
     render = call.wants_picture(options.render)
     frame = manifest.image
-    prepare = partial(letterbox, frame_height=frame.height, frame_width=frame.width)
+    prepare = partial(letterbox, frame_height=frame.height, frame_width=frame.width, antialias=frame.antialias)
     rows, geometries = await call.infer_images(prepare)
 
     def describe_image(upload: Upload, outputs: tuple[Any, ...], geometry: Letterbox) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from service.inference.cards import Card, Probability, optional
 LARGEST = float(np.finfo(np.float32).max)
 # The number of a word that no training row had.
 UNKNOWN = -1.0
+# float32 holds every integer up to this one.
+LARGEST_INTEGER = 2.0**24
 
 ColumnKind = Literal["number", "boolean", "category", "date"]
 # Converts a JSON value or a text cell to the number that the graph takes; NaN if it is missing.
@@ -29,6 +31,8 @@ Reader = Callable[[object], float]
 # JSON's numbers, and leading zeros, a plus and a point at either end. `float` also takes other digits, 1_000 and nan.
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _DAY = timedelta(days=1)
+# Words of a category that an error names.
+_WORDS_NAMED = 12
 
 
 class ColumnCard(Card):
@@ -37,7 +41,8 @@ class ColumnCard(Card):
     Attributes:
         kind: `number`; `boolean`, 0 or 1; `category`, the index of a word in `values`, -1 for any other; or `date`,
             the days since `origin`.
-        mean: of the numbers that the graph takes; None for categories. The same holds for `std`, `low` and `high`.
+        mean: of the numbers that the graph takes; None for categories, and for a model that was trained elsewhere and
+            does not state it. The same holds for `std`, `low` and `high`.
         values: the words of a category, the most frequent first; of a boolean, the word for false and that for true.
         missing_words: words for a missing value, besides an empty cell.
         unit: a sign before or after each number, such as %.
@@ -45,6 +50,9 @@ class ColumnCard(Card):
         group: the thousands separator of numbers in text, if any.
         origin: a Monday before the earliest date.
         date_format: of dates in text, in the notation of `strptime`; ISO 8601 is always read.
+        integer: of numbers; another number is an error, as is one beyond ±2²⁴, which float32 cannot hold exactly.
+        required: whether a missing value is an error.
+        closed: of a category; whether a word that `values` lacks is an error.
     """
 
     name: str
@@ -62,6 +70,9 @@ class ColumnCard(Card):
     origin: date | None = None
     date_format: str = ""
     typical: float | None = optional(None, description="its number in a training row close to the medians")
+    integer: bool = optional(False)
+    required: bool = optional(False)
+    closed: bool = optional(False)
 
     @model_validator(mode="after")
     def _is_complete(self) -> "ColumnCard":
@@ -71,8 +82,8 @@ class ColumnCard(Card):
             raise ValueError(f"the boolean {self.name!r} needs two values")
         if self.kind == "date" and self.origin is None:
             raise ValueError(f"the date {self.name!r} needs an origin")
-        if self.kind != "category" and self.mean is None:
-            raise ValueError(f"the column {self.name!r} needs a mean")
+        if self.kind == "date" and self.mean is None:
+            raise ValueError(f"the date {self.name!r} needs a mean")
         return self
 
     @property
@@ -92,7 +103,7 @@ class ColumnCard(Card):
         if self.typical is not None:
             return self.write(self.typical)
         if self.mean is None:
-            return self.values[0]
+            return self.values[0] if self.values else self.write(0.0)
         return self.write(float(f"{self.mean:.4g}") if self.kind == "number" else round(self.mean))
 
     def write(self, value: float) -> object:
@@ -106,6 +117,8 @@ class ColumnCard(Card):
             if self.date_format:
                 return moment.strftime(self.date_format)
             return moment.date().isoformat() if value == int(value) else moment.isoformat(timespec="seconds")
+        if self.integer:
+            return int(value)
         number = float(f"{value:.7g}")
         if self.plain:
             return number
@@ -148,7 +161,9 @@ def parse_date(text: str, date_format: str) -> datetime | None:
 def reader_of(card: ColumnCard) -> Reader:
     """The reader of a column, which raises ValueError with the reason if a value does not fit it."""
     missing = frozenset(map(key_of, card.missing_words))
-    words = {key_of(word): float(index) for index, word in enumerate(card.values)}
+    words = {key_of(word): float(index) for index, word in reversed([*enumerate(card.values)])}
+    # Words that differ in case alone are told apart as they are written.
+    words |= {word: float(index) for index, word in enumerate(card.values)}
     read: Reader = {
         "number": partial(_number, card),
         "boolean": partial(_boolean, card, words),
@@ -166,7 +181,18 @@ def reader_of(card: ColumnCard) -> Reader:
                 return math.nan
             raise
 
-    return read_or_missing
+    def read_required(value: object) -> float:
+        number = read_or_missing(value)
+        if math.isnan(number):
+            raise ValueError(f"a value is missing, which the model cannot take; send one, such as {card.example!r}")
+        return number
+
+    return read_required if card.required else read_or_missing
+
+
+def not_a_number(value: object, card: ColumnCard) -> str:
+    """Why a value does not fit a column of numbers."""
+    return f"{truncate(repr(value))} is not a number" + ("" if card.required else "; null stands for a missing one")
 
 
 def _number(card: ColumnCard, value: object) -> float:
@@ -175,9 +201,13 @@ def _number(card: ColumnCard, value: object) -> float:
     else:
         number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
     if number is None:
-        raise ValueError(f"{truncate(repr(value))} is not a number; null stands for a missing one")
+        raise ValueError(not_a_number(value, card))
     if not abs(number) <= LARGEST:
         raise ValueError(f"{truncate(str(number))} is not a finite float32")
+    if card.integer and not (number == int(number) and abs(number) <= LARGEST_INTEGER):
+        raise ValueError(
+            f"{truncate(str(number))} is not an integer from {-LARGEST_INTEGER:.0f} to {LARGEST_INTEGER:.0f}"
+        )
     return float(number)
 
 
@@ -195,7 +225,11 @@ def _category(card: ColumnCard, words: Mapping[str, float], value: object) -> fl
         value = str(int(value)) if isinstance(value, int) or value.is_integer() else str(value)
     if not isinstance(value, str):
         raise ValueError(f"{truncate(repr(value))} is not a text, such as {card.values[0]!r}")
-    return words.get(key_of(value), UNKNOWN)
+    number = words.get(value, words.get(key_of(value), UNKNOWN))
+    if number == UNKNOWN and card.closed:
+        known = ", ".join(map(repr, card.values[:_WORDS_NAMED])) + (", …" if len(card.values) > _WORDS_NAMED else "")
+        raise ValueError(f"the model does not know {truncate(repr(value))}; it knows {known}")
+    return number
 
 
 def _date(card: ColumnCard, value: object) -> float:

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from service.inference.cards import Card, MainFigure, Probability, optional
 from service.tasks.cards import Calibration, ClassMetrics
 from service.tasks.familiarity import FamiliarManifest
-from service.tasks.tabular.columns import ColumnCard
+from service.tasks.tabular.columns import LARGEST_INTEGER, UNKNOWN, ColumnCard
 from service.tasks.tabular.rows import Columns
 
 
@@ -59,10 +59,15 @@ class TabularManifest(FamiliarManifest):
 
     @cached_property
     def bounds(self) -> Mapping[str, tuple[Any, Any]]:
-        """Of the indices of categories; -1 is an unknown word."""
-        most = [len(card.values) - 1 if card.kind == "category" else np.inf for card in self.columns]
-        least = [-1.0 if card.kind == "category" else -np.inf for card in self.columns]
+        """Of the indices of categories, -1 being an unknown word, and of integers."""
+        least, most = zip(*map(_bounds, self.columns), strict=True)
         return {self.inputs[0].name: (np.array(least, np.float32), np.array(most, np.float32))}
+
+    @cached_property
+    def required(self) -> Mapping[str, Any]:
+        """Of the columns that need a value."""
+        needed = np.array([card.required for card in self.columns])
+        return {self.inputs[0].name: needed} if needed.any() else {}
 
     @cached_property
     def reading(self) -> Columns:
@@ -86,3 +91,10 @@ class TabularManifest(FamiliarManifest):
         outputs = len(self.labels) if self.kind == "classification" else 1
         self.check_shapes([(-1, len(self.columns))], [(-1, outputs)], "columns and labels")
         return self
+
+
+def _bounds(card: ColumnCard) -> tuple[float, float]:
+    """The least and the greatest number of a column."""
+    if card.kind == "category":
+        return 0.0 if card.closed else UNKNOWN, len(card.values) - 1.0
+    return (-LARGEST_INTEGER, LARGEST_INTEGER) if card.integer else (-np.inf, np.inf)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from service.errors import BodyTooLarge, InvalidRequest, truncate
 from service.faults import Faults, pointer
-from service.tasks.tabular.columns import LARGEST, UNKNOWN, ColumnCard, reader_of
+from service.tasks.tabular.columns import LARGEST, UNKNOWN, ColumnCard, not_a_number, reader_of
 
 Floats = npt.NDArray[np.float32]
 # Missing columns that an error names.
@@ -26,7 +26,10 @@ class Columns:
         self.readers = tuple(reader_of(card) for card in cards)
         self.known = frozenset(self.names)
         self.ignored = frozenset(ignored) - self.known
+        self.cards = tuple(cards)
         self.plain = all(card.plain for card in cards)
+        # Whether every finite float is a value of every column.
+        self.floats = self.plain and not any(card.integer for card in cards)
         # Whether a JSON string may stand for a value; JSON has its own numbers.
         self.textual = tuple(not card.plain or bool(card.missing_words) for card in cards)
         self._categories = tuple(i for i, card in enumerate(cards) if card.kind == "category")
@@ -65,7 +68,7 @@ def from_records(records: object, columns: Columns, most: int, *, cells: bool = 
         values = [record[name] for name in columns.names]
         # Nearly all rows hold only numbers, which numpy converts at once.
         if (
-            columns.plain
+            columns.floats
             and {float, int}.issuperset(map(type, values))
             and all(-LARGEST <= value <= LARGEST for value in values)
         ):
@@ -132,7 +135,7 @@ def _read(row: int, index: int, value: object, columns: Columns, cell: bool, fau
     """The number of a value; NaN if it has none, which is added to `faults`."""
     try:
         if not cell and isinstance(value, str) and not columns.textual[index]:
-            raise ValueError(f"{truncate(repr(value))} is not a number; null stands for a missing one")
+            raise ValueError(not_a_number(value, columns.cards[index]))
         return columns.readers[index](value)
     except ValueError as error:
         name = columns.names[index]

@@ -19,7 +19,7 @@ from service.tasks.labels import Label
 from service.tasks.pauses import map_with_pauses
 from service.tasks.slices import count_bytes
 from service.tasks.tabular.agreement import AGREEMENT
-from service.tasks.tabular.columns import LARGEST, ColumnCard
+from service.tasks.tabular.columns import LARGEST, LARGEST_INTEGER, ColumnCard
 from service.tasks.tabular.manifest import TabularManifest
 from service.tasks.tabular.result import describe
 from service.tasks.tabular.rows import Floats, from_csv, from_records
@@ -122,18 +122,26 @@ def _json_schema(manifest: TabularManifest | None, limit: int) -> dict[str, Any]
 
 
 def _column_schema(column: ColumnCard) -> dict[str, Any]:
+    """The JSON schema of a column's values."""
     missing = list(column.missing_words)
+    null, none = ([], []) if column.required else (["null"], [None])
     if column.kind == "number":
+        greatest = LARGEST_INTEGER if column.integer else LARGEST
+        number = "integer" if column.integer else "number"
+        value = {"type": [number, *null], "minimum": -greatest, "maximum": greatest}
         texts = [] if column.plain else [{"type": "string", "examples": [column.example]}]
         words = [{"enum": missing}] if missing else []
-        return {"anyOf": [_VALUE, *texts, *words]} if texts or words else _VALUE
+        return {"anyOf": [value, *texts, *words]} if texts or words else value
     if column.kind == "boolean":
-        return {"enum": [*column.values, True, False, *missing, None]}
+        return {"enum": [*column.values, True, False, *missing, *none]}
     if column.kind == "date":
-        return {"type": ["string", "null"], "examples": [column.example], "description": "a date"}
+        return {"type": ["string", *null], "examples": [column.example], "description": "a date"}
+    if column.closed:
+        numbers = [int(word) for word in column.values if word.removeprefix("-").isdecimal()]
+        return {"enum": [*column.values, *numbers, *missing, *none]}
     listed = ", ".join(column.values[:_WORDS_SHOWN]) + (", …" if len(column.values) > _WORDS_SHOWN else "")
     return {
-        "type": ["string", "number", "null"],
+        "type": ["string", "number", *null],
         "examples": [column.example],
         "description": f"known: {listed}; any other word counts as unknown",
     }

@@ -73,7 +73,7 @@ def test_random_samples_lie_in_their_range_and_are_the_same_each_time():
         X, Value("ids", "int64", ("batch", "length")), Value("word", "str", ("batch", 1)), Value("yes", "bool", (2,)),
         Value("tiny", "int8", (50,)), Value("half", "float16", ()),
     ]  # fmt: skip
-    one, two = (draw(inputs, {"x": (-2, -1), "ids": (5, 9)}, lambda call: [], 2048) for _ in range(2))
+    one, two = (draw(inputs, {"x": (-2, -1), "ids": (5, 9)}, lambda call: [call["x"]], 2048) for _ in range(2))
     for name, array in one.calls[0].items():
         assert (array == two.calls[0][name]).all()
     first = one.calls[0]
@@ -93,7 +93,7 @@ def test_sizes_and_integers_are_tried_until_the_graph_runs():
         tried.append(call["ids"].shape)
         if call["ids"].shape[1] != 16 or call["ids"].max() > 9:
             raise RunFailed("too much")
-        return []
+        return [call["ids"]]
 
     samples = draw([Value("ids", "int64", ("batch", "length"))], {}, run, 2048)
     assert samples.calls[0]["ids"].shape == (2, 16)
@@ -102,18 +102,38 @@ def test_sizes_and_integers_are_tried_until_the_graph_runs():
         draw([Value("ids", "int64", ("batch", "length"))], {}, run, 8)
 
 
-def test_samples_with_finite_answers_are_preferred():
-    def run(call):
-        return [np.log(call["x"] - 3)]
+def test_what_no_input_has_is_not_tried():
+    tried = []
 
-    with np.errstate(all="ignore"):
-        samples = draw([Value("x", "int64", (4,))], {}, run, 8)
-    assert samples.kind == "random"
+    def run(call):
+        tried.append(call)
+        return [np.ones(1)]
+
+    draw([Value("s", "str", (4,)), Value("x", "float32", (4,))], {"x": (0, 1)}, run, 8)
+    assert len(tried) == 8
+    tried.clear()
+    draw([Value("x", "float32", (4,))], {}, run, 8)
+    assert len(tried) == 8 * 4
+
+
+def test_samples_with_finite_answers_that_differ_are_preferred():
+    def log(call):
+        with np.errstate(all="ignore"):
+            return [np.log(9.5 - call["x"])]
+
+    assert draw([Value("x", "int64", (40,))], {}, log, 8).calls[0]["x"].max() == 9
+    x = Value("x", "float32", (4,))
+    tree = draw([x], {}, lambda call: [call["x"] > 100], 8)
+    assert tree.calls[0]["x"].max() > 100
+    constant = draw([x], {}, lambda call: [np.ones(1)], 8)
+    assert constant.calls[0]["x"].max() <= 1
 
 
 def test_inputs_too_large_to_serve_are_refused():
-    with pytest.raises(CannotAdopt, match="too many to serve"):
+    with pytest.raises(CannotAdopt, match="has 10,000,000,000 values"):
         draw([Value("x", "float32", (100_000, 100_000))], {}, lambda call: [], 8)
+    some = draw([Value("x", "uint8", (4000, 4000))], {}, lambda call: [call["x"][:1]], 8)
+    assert len(some.calls) == 4
 
 
 def test_few_rows_are_filled_up_with_shuffled_ones():

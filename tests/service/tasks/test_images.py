@@ -10,7 +10,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from service.errors import ImageTooLarge, UndecodableImage
-from service.tasks.images import FORMATS, EncodedImage, NotPlain, fit
+from service.tasks.cards import ImageInput
+from service.tasks.images import FORMATS, EncodedImage, NotPlain, decode_for, fit, place
 from tests.pictures import encode, photograph, png_header
 
 ORIENTATION = 0x0112
@@ -344,3 +345,49 @@ def test_a_plain_image_is_a_jpeg_of_few_pixels_over_all_scans():
     assert cut_off is not None
     with pytest.raises(NotPlain):
         cut_off.decode(3)
+
+
+def torchvision_would(pixels: np.ndarray, short: int, side: int, resampling: Image.Resampling) -> np.ndarray:
+    """Its `Resize` and `CenterCrop`, in Pillow's terms."""
+    height, width = pixels.shape[:2]
+    whole = (short, short * height // width) if width <= height else (short * width // height, short)
+    resized = Image.fromarray(pixels).resize(whole, resampling)
+    left, top = round((whole[0] - side) / 2), round((whole[1] - side) / 2)
+    return np.asarray(resized.crop((left, top, left + side, top + side)))
+
+
+@pytest.mark.parametrize("size", [(100, 75), (75, 100), (83, 83), (64, 200), (301, 97)])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_an_image_is_resized_and_cropped_as_by_torchvision(size: tuple[int, int], interpolation: str):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    wanted = ImageInput(height=56, width=56, channels=3, resize="image", crop=0.875, interpolation=interpolation)
+    resampling = Image.Resampling[interpolation.upper()]
+    # Half a pixel beside it, noise differs by tens.
+    assert difference(place(pixels, wanted), torchvision_would(pixels, 64, 56, resampling)) < 0.5
+
+
+def test_the_margin_around_a_crop_is_left_out():
+    pixels = np.zeros((80, 120, 3), np.uint8)
+    pixels[10:-10, 30:-30] = 200
+    for resize in ("part", "image"):
+        wanted = ImageInput(height=8, width=8, channels=3, resize=resize, crop=0.5)
+        assert (place(pixels, wanted) == 200).all()
+    assert place(pixels, ImageInput(height=8, width=8, channels=3)).min() < 100
+
+
+def test_a_stretched_image_is_used_whole():
+    pixels = np.zeros((20, 60, 3), np.uint8)
+    pixels[:, 30:] = 255
+    placed = place(pixels, ImageInput(height=10, width=10, channels=3, resize="stretch"))
+    assert (placed[:, :4].max(), placed[:, 6:].min()) == (0, 255)
+
+
+def test_a_jpeg_is_decoded_large_enough_for_its_crop():
+    buffer = io.BytesIO()
+    Image.new("RGB", (800, 600), "green").save(buffer, "JPEG")
+    image = EncodedImage.open(buffer.getvalue())
+    decoded = decode_for(image, ImageInput(height=64, width=64, channels=3, crop=0.5))
+    assert 256 <= min(decoded.shape[:2]) < 600
+    # As elsewhere in the training of an adopted model.
+    whole = decode_for(image, ImageInput(height=64, width=64, channels=3, resize="stretch"))
+    assert whole.shape == (600, 800, 3)

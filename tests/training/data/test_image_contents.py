@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader
 from service.tasks.images import EncodedImage
 from training.data.contents import fingerprint, fingerprint_like
 from training.data.images import load_images
-from training.data.lazy import LazyImages, batch_of
+from training.data.lazy import LazyImages
+from training.engine.loader import batch_of
 
 
 class Batches(torch.utils.data.Dataset):

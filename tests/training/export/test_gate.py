@@ -91,7 +91,7 @@ def test_a_server_never_sees_the_worse_version_without_the_policy(models, monkey
         rename(source, target)
         seen.append(models.default)
 
-    monkeypatch.setattr("training.export.publish.os.rename", look)
+    monkeypatch.setattr("service.inference.drafts.os.rename", look)
     models.publish(0.5)
     assert seen == ["1", "1"]
 
@@ -103,7 +103,7 @@ def test_a_version_that_gets_no_number_leaves_the_policy_as_it_was(models, monke
     def refuse(source, target):
         raise PermissionError(13, "no such right")
 
-    monkeypatch.setattr("training.export.publish.os.rename", refuse)
+    monkeypatch.setattr("service.inference.drafts.os.rename", refuse)
     with pytest.raises(PermissionError):
         models.publish(0.5)
     assert models.policy() == before

@@ -1,7 +1,7 @@
 import numpy as np
 
 from service.inference.cards import Step, Use
-from training.export import history
+from training.export import history, lineage
 
 DIVISION = np.arange(0, 20, 2), np.arange(1, 20, 2)
 
@@ -25,11 +25,11 @@ def test_commands_lose_the_folders_of_this_machine():
 
 
 def test_a_command_is_recorded_with_machine_and_duration():
-    step = history.begun("evaluate", "python -m training evaluate colours", "sha256:0")
+    step = history.begun("evaluate", "python -m training evaluate colours", "sha256:0", threads=2)
     ended = history.ended(step, 1.234)
     assert (ended.command, ended.seconds, ended.data) == ("python -m training evaluate colours", 1.2, "sha256:0")
     assert ended.machine
-    assert ended.threads
+    assert ended.threads == 2
     assert ended.date
 
 
@@ -46,10 +46,10 @@ def test_uses_belong_to_the_last_step_and_are_not_repeated(make_manifest):
 def test_a_record_counts_only_for_the_weights_that_it_is_of(tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"weights")
     steps = (Step(kind="train", epochs=3, uses=()),)
-    history.save(tmp_path, steps)
-    assert history.recorded(tmp_path) == steps
+    lineage.save(tmp_path, steps)
+    assert lineage.recorded(tmp_path) == steps
     (tmp_path / "checkpoint.pt").write_bytes(b"other weights")
-    assert history.recorded(tmp_path) is None
+    assert lineage.recorded(tmp_path) is None
 
 
 def test_an_old_manifest_tells_how_many_items_chose_the_epoch(make_manifest):

@@ -116,7 +116,7 @@ def test_numbers_taken_between_listing_and_renaming_are_skipped(write, tmp_path,
             occupy(target)
         rename(source, target)
 
-    monkeypatch.setattr("training.export.publish.os.rename", rename_late)
+    monkeypatch.setattr("service.inference.drafts.os.rename", rename_late)
     version = publish_one(tmp_path, write)
     assert attempts == [str(number) for number in range(1, taken + 2)]
     assert version.name == str(taken + 1)
@@ -128,7 +128,7 @@ def test_other_failures_to_rename_are_not_retried(write, tmp_path, monkeypatch):
     def refuse(source, target):
         raise PermissionError(13, "no such right")
 
-    monkeypatch.setattr("training.export.publish.os.rename", refuse)
+    monkeypatch.setattr("service.inference.drafts.os.rename", refuse)
     with pytest.raises(PermissionError):
         publish_one(tmp_path, write)
     assert not (tmp_path / "colours").exists()
@@ -165,7 +165,7 @@ def test_versions_are_withdrawn_if_a_later_one_gets_no_number(write, tmp_path, m
             raise failure
         rename(source, target)
 
-    monkeypatch.setattr("training.export.publish.os.rename", rename_twice)
+    monkeypatch.setattr("service.inference.drafts.os.rename", rename_twice)
     with pytest.raises(type(failure)):
         publish(tmp_path, [(name, write) for name in ("one", "two", "three")])
     assert seen == ["one/1", "one/2", "two/1"]

@@ -7,6 +7,7 @@ from service.inference.session import Session
 from training.classification.network import ClassifierGraph
 from training.export.calibration import PREFIX, Scaling, logits_alone, logits_of, write_scaling
 from training.export.graph import export, torch_outputs
+from training.export.scaling import ScalingLayer
 
 
 @pytest.fixture
@@ -40,14 +41,14 @@ def test_a_graph_scales_as_pytorch_does_in_place_of_what_it_did(exported, temper
     before = answers(path, images)
     with logits_alone(path) as bare:
         logits = answers(bare, images)
-    np.testing.assert_allclose(graph.scaling.probabilities(logits), before, atol=1e-5)
+    np.testing.assert_allclose(graph.scaling.fitted.probabilities(logits), before, atol=1e-5)
     for scaling, nodes in (
         (Scaling(0.7, 1.9), ["LogSoftmax", "Abs", "Div", "Pow", "Neg"]),
         (Scaling(2.5), ["Div"]),
         (Scaling(0.4, 0.8), ["LogSoftmax", "Abs", "Div", "Pow", "Neg"]),
     ):
         write_scaling(path, scaling)
-        graph.scaling = scaling
+        graph.scaling = ScalingLayer(scaling)
         want = torch_outputs(graph, images, ("probabilities",))["probabilities"]
         np.testing.assert_allclose(answers(path, images), want, atol=1e-5)
         assert marked(path) == nodes

@@ -86,3 +86,35 @@ def test_large_jpeg_decoded_small_is_near_its_whole():
     assert (geometry.height, geometry.width) == (1200, 1600)
     whole = np.asarray(Image.fromarray(pixels).resize((128, 96), Image.Resampling.BILINEAR)).astype(int)
     assert np.abs(frame - whole).mean() < 2
+
+
+def interpolated(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """As OpenCV's `INTER_LINEAR`: between the four pixels around the centre, whatever the scale."""
+    found = pixels.astype(np.float64)
+    for axis, size in enumerate((height, width)):
+        centres = ((np.arange(size) + 0.5) * found.shape[axis] / size - 0.5).clip(0, found.shape[axis] - 1)
+        low = np.floor(centres).astype(int)
+        high = np.minimum(low + 1, found.shape[axis] - 1)
+        share = (centres - low).reshape([-1 if each == axis else 1 for each in range(3)])
+        found = found.take(low, axis) * (1 - share) + found.take(high, axis) * share
+    return found
+
+
+@pytest.mark.parametrize("size", [(150, 200), (31, 40), (48, 64), (333, 170)])
+def test_without_antialiasing_pixels_are_interpolated_between_four(size: tuple[int, int]):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    frame, geometry = letterbox(EncodedImage.open(encode(pixels)), 48, 64, antialias=False)
+    height, width = geometry.content_height, geometry.content_width
+    content = frame[geometry.top : geometry.top + height, geometry.left : geometry.left + width]
+    np.testing.assert_allclose(content, interpolated(pixels, height, width), atol=1.01)
+
+
+def test_a_large_jpeg_is_decoded_whole_without_antialiasing():
+    # Alternating columns, of which a decoder at half the size makes grey.
+    pixels = np.zeros((64, 512, 3), np.uint8)
+    pixels[:, ::2] = 255
+    frame, _ = letterbox(
+        EncodedImage.open(encode(pixels, "JPEG", quality=100, subsampling=0)), 21, 171, antialias=False
+    )
+    smooth, _ = letterbox(EncodedImage.open(encode(pixels, "JPEG", quality=100, subsampling=0)), 21, 171)
+    assert frame[10].std() > 2 * smooth[10].std()

@@ -204,3 +204,37 @@ def test_words_that_a_column_cannot_have_are_named(column, value, said):
     with pytest.raises(InvalidRequest) as caught:
         from_records([row], messy(), 10)
     assert f"Row 0, column {column!r}: {said}" in caught.value.detail
+
+
+CAREFUL = Columns(
+    [
+        ColumnCard(name="age", integer=True, required=True),
+        ColumnCard(name="deck", kind="category", values=("A", "a", "b"), closed=True),
+        ColumnCard(name="alone", kind="boolean", values=("false", "true"), required=True),
+    ]
+)
+
+
+def test_a_column_may_take_integers_alone_need_a_value_and_know_all_words():
+    rows = [{"age": 30, "deck": "A", "alone": True}, {"age": 31.0, "deck": None, "alone": "False"}]
+    np.testing.assert_array_equal(from_records(rows, CAREFUL, 9), [[30, 0, 1], [31, np.nan, 0]])
+    np.testing.assert_array_equal(
+        from_csv("age,deck,alone\n30, a ,true\n-7,B,false\n", CAREFUL, 9), [[30, 1, 1], [-7, 2, 0]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "detail"),
+    [
+        ({"age": 30.5}, "column 'age': 30.5 is not an integer from -16777216 to 16777216"),
+        ({"age": 2**24 + 1}, "column 'age': 16777217 is not an integer from"),
+        ({"age": None}, "column 'age': a value is missing, which the model cannot take; send one, such as 0"),
+        ({"age": "x"}, "column 'age': 'x' is not a number."),
+        ({"deck": "c"}, "column 'deck': the model does not know 'c'; it knows 'A', 'a', 'b'"),
+        ({"alone": None}, "column 'alone': a value is missing, which the model cannot take; send one, such as 'false'"),
+    ],
+)
+def test_what_such_a_column_does_not_take_is_an_error(changed, detail):
+    with pytest.raises(InvalidRequest) as caught:
+        from_records([{"age": 30, "deck": "a", "alone": False} | changed], CAREFUL, 9)
+    assert detail in caught.value.detail

@@ -88,6 +88,7 @@ function card(model, signal) {
       figures(measured, "figures measured"),
       model.variant !== "reference" &&
         h("p", { class: "quiet small" }, t("models.variant", { variant: model.variant })),
+      detail?.manifest.adopted && !measured.length && h("p", { class: "quiet small" }, t("models.unmeasured")),
     );
   }
 }

@@ -80,11 +80,13 @@ function fieldOf(column, onchange) {
   function mark() {
     if (!isPlain(column)) return;
     const value = input.value === "" ? null : Number(input.value);
-    const outside = value !== null && (value < column.low || value > column.high);
+    const measured = column.low !== null;
+    const outside = measured && value !== null && (value < column.low || value > column.high);
     input.classList.toggle("outside", outside);
     if (slider) slider.value = String(value ?? column.mean);
     slider?.classList.toggle("empty", value === null);
-    note.textContent = `${brief(column.low)} – ${brief(column.high)}${outside ? ` · ${t("numbers.outside")}` : ""}`;
+    if (measured)
+      note.textContent = `${brief(column.low)} – ${brief(column.high)}${outside ? ` · ${t("numbers.outside")}` : ""}`;
   }
 
   return {
@@ -124,17 +126,26 @@ function inputFor(column, attributes) {
     return h(
       "select",
       attributes,
-      ["", ...column.values].map((word) => h("option", { value: word }, word)),
+      [...(column.required ? [] : [""]), ...column.values].map((word) => h("option", { value: word }, word)),
     );
   if (!isPlain(column)) return h("input", { ...attributes, type: "text" });
-  return h("input", { ...attributes, type: "number", step: stepOf(column), ".value": brief4(column.mean) });
+  return h("input", { ...attributes, type: "number", step: stepOf(column), ".value": startOf(column) });
 }
 
 /** The field beside it does the same for the keyboard and for those who do not see. */
 const sliderFor = ({ low, high }) =>
   h("input", { type: "range", min: low, max: high, step: "any", tabindex: "-1", "aria-hidden": "true" });
 
+/** What the field holds at first; a model that was trained elsewhere may state nothing. */
+function startOf({ mean, typical }) {
+  const number = typical ?? mean;
+  return number === null || number === undefined ? "" : brief4(number);
+}
+
 /** What an arrow key adds: a power of ten, about a hundredth of the range. */
-const stepOf = ({ low, high }) => (high > low ? 10 ** Math.floor(Math.log10((high - low) / 50)) : "any");
+function stepOf({ low, high, integer }) {
+  if (integer) return 1;
+  return high > low ? 10 ** Math.floor(Math.log10((high - low) / 50)) : "any";
+}
 
 const brief4 = (value) => String(Number(value.toPrecision(4)));

@@ -146,6 +146,7 @@ export function render(root, { models, settings, memory, signal, again }) {
           muted: isDoubtful(result),
         }),
       typicality(result, answering),
+      answering.adopted && result.labels && h("p", { class: "quiet small" }, t("labels.uncalibrated")),
       h("h3", {}, t("numbers.moves")),
       explaining.element,
       explained,
@@ -155,14 +156,17 @@ export function render(root, { models, settings, memory, signal, again }) {
     explain(row, document, answering);
   }
 
-  /** Asks the version that has answered once more for each column, without its value. */
+  /** Asks the version that has answered once more for each column, without its value, or with a typical one. */
   async function weigh(row, { model: name, version, results: [result] }, answering) {
-    const filled = manifest.columns.filter((column) => row[column.name] !== null);
+    const filled = manifest.columns.filter(
+      (column) => row[column.name] !== null && baselineOf(column) !== undefined,
+    );
     if (!filled.length) {
-      put(explained);
+      const needed = manifest.columns.some((column) => column.required);
+      put(explained, needed && h("p", { class: "quiet small" }, t("numbers.needed")));
       return;
     }
-    const without = filled.map((column) => ({ ...row, [column.name]: null }));
+    const without = filled.map((column) => ({ ...row, [column.name]: baselineOf(column) }));
     const { results } = await (await ask(askedAs({ name, wanted: version }), without)).response.json();
     const label = result.labels?.[0].label;
     const score = scoreOf(result, label);
@@ -173,12 +177,22 @@ export function render(root, { models, settings, memory, signal, again }) {
     const readable = label === undefined ? null : nameOf(label, answering.data?.name);
     put(
       explained,
-      h("p", { class: "quiet small" }, readable === null ? t("numbers.value") : t("numbers.odds")),
+      h(
+        "p",
+        { class: "quiet small" },
+        readable === null ? t("numbers.value") : t("numbers.odds"),
+        filled.some((column) => column.required) && ` ${t("numbers.typical")}`,
+        // What a model that was trained elsewhere does without a number is not known.
+        !answering.adopted && ` ${t("numbers.mean")}`,
+      ),
       legend(readable),
       contributions(parts, readable === null ? { show: (weight) => brief(weight, 3), least: 0 } : {}),
     );
   }
 }
+
+/** What a column's value is compared with: none, or a typical number; undefined if the model needs one of its words. */
+const baselineOf = ({ required, typical }) => (required ? typical : null);
 
 /** The answer in a line. */
 function summary(result, target, manifest, truth) {

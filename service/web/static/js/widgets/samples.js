@@ -14,13 +14,10 @@ const MOST = 10;
 export function sampleRow(samples, onpick) {
   const row = h("ul", { class: "samples", "aria-label": t("samples.title") });
   for (const sample of samples.items.slice(0, MOST)) row.append(h("li", {}, button(sample, samples.data, onpick)));
-  const note = h(
-    "p",
-    { class: "quiet small" },
-    t("samples.from", { data: samples.data }),
-    " ",
-    licenceOf(samples.data),
-  );
+  // A model that was adopted has no data set.
+  const note =
+    samples.data !== null &&
+    h("p", { class: "quiet small" }, t("samples.from", { data: samples.data }), " ", licenceOf(samples.data));
   return samples.items.length ? h("div", { class: "stack" }, row, note) : h("p", { class: "quiet" }, t("samples.none"));
 }
 

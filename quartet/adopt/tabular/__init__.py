@@ -1,0 +1,1 @@
+"""Adopting graphs of the columns of a table."""

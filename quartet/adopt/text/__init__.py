@@ -1,0 +1,1 @@
+"""Adopting classifiers of texts."""
