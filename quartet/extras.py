@@ -1,5 +1,6 @@
 """The commands need more than the client does: one line says what is missing, and how to install it."""
 
+import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ def needs(extra: str) -> Iterator[None]:
         missing = (error.name or "").partition(".")[0]
         if missing in _OWN:
             raise
+        if importlib.util.find_spec("service") is None:  # with the client alone no extra helps
+            raise ModuleNotFoundError(str(error), name="service") from None
         # Not from the package index: `quartet` is another project there.
         sys.exit(
             f"error: {missing} is not installed. In the clone of Quartet, run: "

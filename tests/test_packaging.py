@@ -92,7 +92,17 @@ def test_the_wheel_carries_the_client_alone(wheel: Path):
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "train x", "doctor", "score a b c", "keys list", "predict a b --models m"]
+    "command",
+    [
+        "serve",
+        "train x",
+        "doctor",
+        "score a b c",
+        "keys list",
+        "predict a b --models m",
+        "adopt a --name b",
+        "adopt a --name b --task text",
+    ],
 )
 def test_what_needs_the_server_says_so_in_one_line(python: Path, tmp_path: Path, command: str):
     ended = run(python, "-m", "quartet.command_line", *command.split(), folder=tmp_path)
