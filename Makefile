@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 LOWEST := .venv-lowest
+CLIENTS := .venv-clients
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILES  := pyproject.toml constraints.txt
 
-.PHONY: help check test-versions serve install-gpu doctor gpu-check test test-lowest test-ray lint format bench torture training train-classification clean
+.PHONY: help check test-versions serve install-gpu doctor gpu-check test test-lowest test-ray clients lint format bench torture training train-classification clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -37,6 +38,14 @@ test-ray: $(VENV)/.test ## install Ray and run the tests on a local one
 	@$(PIP) --editable '.[ray]'
 	$(BIN)/python -m pytest -m ray
 
+clients: $(VENV)/.test $(CLIENTS)/.installed ## call the service with the clients of Triton and KServe, which need an environment of their own
+	$(CLIENTS)/bin/python -m pytest $(OF_CLIENTS) tests/clients --ignore tests/clients/test_kserve.py
+	$(CLIENTS)/bin/python -m pytest $(OF_CLIENTS) tests/clients/test_kserve.py
+
+# The fixtures of the other tests need the service. Both clients register messages of the same names, so that a process
+# can have one of them.
+OF_CLIENTS = --confcutdir tests/clients --disable-warnings -W default
+
 lint: $(VENV)/.test ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,6 +59,7 @@ bench: $(VENV)/.test ## compare the service with the bare runtime and a hand-wri
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.detection
 	$(BIN)/python -m benchmarks.routes
+	$(BIN)/python -m benchmarks.protocols
 
 torture: $(VENV)/.test ## attack the service and watch a well-behaved client beside it
 	$(BIN)/python -m benchmarks.torture
@@ -62,7 +72,7 @@ train-classification: $(VENV)/.training ## train the CNN and publish it (DATA=hu
 	$(BIN)/python -m training classification --data "$(DATA)" --precision bfloat16 --publish --resume
 
 clean: ## remove the environment and the caches
-	rm -rf $(VENV) $(LOWEST) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(LOWEST) $(CLIENTS) .mypy_cache .ruff_cache .pytest_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -89,6 +99,13 @@ $(VENV)/.test: $(FILES) | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'  # for dependency groups
 	@$(PIP) --editable '.[training,score,adopt,grpc,traces]' --group test --group lint
 	@touch $(VENV)/.serve $(VENV)/.training $@
+
+$(CLIENTS)/.installed: tests/clients/constraints.txt | $(BIN)/python
+	@echo "installing the clients of Triton and KServe into $(CLIENTS) …"
+	@$(BIN)/python -m venv --clear $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint tests/clients/constraints.txt \
+	  'tritonclient[grpc,http]' kserve pytest pytest-asyncio
+	@touch $@
 
 # The service's direct dependencies in their lowest versions; the tools of the tests as they are pinned.
 TOOLS = $(shell grep -E '^(hypothesis|onnx|psutil|pytest|pytest-asyncio|pytest-xdist)==' constraints.txt)

@@ -93,8 +93,8 @@ async def _run(times: Sequence[float]) -> Outcome:
     return Outcome(np.array(answered), len(times), refused)
 
 
-def _sleep(seconds: dict[int, float]) -> Callable[[list[Any]], list[Any]]:
-    def run(items: list[Any]) -> list[Any]:
+def _sleep(seconds: dict[int, float]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    def run(items: Sequence[Any]) -> Sequence[Any]:
         time.sleep(seconds[len(items)])
         return [()] * len(items)
 

@@ -2,16 +2,16 @@
 
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.load import measure
+from benchmarks.load import Load, measure
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Workload:
     """A workload on a route: `bodies` in turn, each with `items` items, over `concurrency` connections."""
 
@@ -21,6 +21,11 @@ class Workload:
     bodies: list[bytes]
     items: int
     concurrency: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def measure(self, port: int, seconds: float) -> Load:
+        """What a client of the server at `port` reaches; raises LoadFailed."""
+        return measure(port, self.path, self.bodies, self.concurrency, seconds, self.media_type, headers=self.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +45,15 @@ def compare(route: Route, port: int, rounds: int, seconds: float, console: Conso
         for batch, rate in route.bare.items():
             bare[batch].append(rate(seconds / 3))
         for workload, values in zip(route.workloads, served, strict=True):
-            load = measure(port, workload.path, workload.bodies, workload.concurrency, seconds, workload.media_type)
+            load = workload.measure(port, seconds)
             values.append((load.rate * workload.items, load.median_ms))
     best = max(bare, key=lambda batch: statistics.median(bare[batch]))
     table = Table(title=f"{route.model}: bare session {statistics.median(bare[best]):.0f} items/s (batch {best})")
-    for column in ("request", "concurrency", "items/s", "vs bare", "median ms"):
+    for column in ("request", "concurrency", "requests/s", "items/s", "vs bare", "median ms"):
         table.add_column(column, justify="left" if column == "request" else "right")
     rows = []
     for workload, values in zip(route.workloads, served, strict=True):
-        row = {
+        row: dict[str, Any] = {
             "request": workload.description,
             "concurrency": workload.concurrency,
             "rate": statistics.median(rate for rate, _ in values),
@@ -59,8 +64,9 @@ def compare(route: Route, port: int, rounds: int, seconds: float, console: Conso
         table.add_row(
             workload.description,
             str(workload.concurrency),
+            f"{row['rate'] / workload.items:.0f}",
             f"{row['rate']:.0f}",
-            f"{row['of_bare']:.2f}",
+            f"{row['of_bare']:.3g}",
             f"{row['median_ms']:.2f}",
         )
     console.print(table)

@@ -43,13 +43,15 @@ def measure(
     seconds: float,
     media_type: str = "image/jpeg",
     key: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Load:
     """Posts `bodies` in turn over `concurrency` keep-alive connections for `seconds`, with an API key if one is given.
 
     Raises:
         LoadFailed: a request failed.
     """
-    headers = {"Content-Type": media_type} | ({"Authorization": f"Bearer {key}"} if key else {})
+    authorization = {"Authorization": f"Bearer {key}"} if key else {}
+    headers = {"Content-Type": media_type, **authorization, **(headers or {})}
     if shutil.which("wrk"):
         return _wrk(port, path, bodies, concurrency, seconds, headers)
     return asyncio.run(_connections(port, path, bodies, concurrency, seconds, headers))

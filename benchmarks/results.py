@@ -31,6 +31,7 @@ COMMANDS: dict[str, list[str]] = {
     "peers": [],
     "detection": [],
     "routes": [],
+    "protocols": [],
     "torture": [],
     "lifecycle": [],
     "live": [],

@@ -23,6 +23,7 @@ COMMANDS = {
     "predict": (OFFLINE, "a model's answers for a few files, without a server or from one"),
     "score": (OFFLINE, "a model's answers for a folder or a file of any size, into a file"),
     "doctor": (OFFLINE, "say what this machine is, and what can serve on it"),
+    "triton-repository": (OFFLINE, "write the served models as a repository that Triton and KServe serve"),
     "conformance": ("quartet.conformance.command_line", "say whether a server speaks the Open Inference Protocol"),
     "adopt": ("quartet.adopt.command_line", "serve a model that was trained elsewhere: any ONNX file"),
     "keys": ("quartet.keys", "add, list, rotate and revoke the API keys of a server"),

@@ -107,6 +107,7 @@ def create_app(
     tracing = tracing or configured_tracing()
     traces = [tracing] if tracing else []
     observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries, statistics, *traces])
+    budget = BodyBudget(int(settings.max_memory_mb * 1_000_000))
     routers = (policy_router(), trials_router(), versions_router(registry), models_router(registry))
     families = (
         Family("/v1", operation_endpoints(registry), routers, problem_json),
@@ -151,6 +152,7 @@ def create_app(
         metrics,
         observers,
         lifecycle,
+        budget,
         {family.prefix: family.errors for family in families},
         endpoints,
         tracing.begin if tracing else None,
@@ -168,7 +170,6 @@ def create_app(
     app.state_metrics = State(lambda: getattr(app, "repository", None), ring)
     metrics.registry.register(app.state_metrics)
     # What holds for every request is a layer here, the innermost first.
-    budget = BodyBudget(int(settings.max_memory_mb * 1_000_000))
     app.add_middleware(Limits, budget=budget, max_body=int(settings.max_body_mb * 1_000_000))
     app.add_middleware(Gate, ring=ring, unknown=_unknown, refuse=failures.send_failure)
     if settings.cors_origins:

@@ -69,7 +69,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def everything() -> Iterator[Server]:
     """The real server with all committed models, on two threads, so that batches also run in parallel."""
-    running = Server(models=ROOT / "models", threads=2)
+    running = Server(models=ROOT / "models", threads=2, grpc_port=0)
     yield running
     code = running.stop()
     assert code == 0, "".join(running.lines)

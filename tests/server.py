@@ -25,6 +25,7 @@ class Server:
 
     Args:
         module: what is run, in place of the service.
+        python: the interpreter.
         settings: QUARTET_ variables, without the prefix.
 
     Attributes:
@@ -32,10 +33,10 @@ class Server:
         lines: what it has logged.
     """
 
-    def __init__(self, module: str = "service", **settings: object) -> None:
+    def __init__(self, module: str = "service", python: str | Path = sys.executable, **settings: object) -> None:
         settings = {"host": "127.0.0.1", "port": 0, "device": "cpu", "threads": 1, "log_format": "text", **settings}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module],
+            [python, "-m", module],
             cwd=ROOT,
             env=environment(**settings),
             stderr=subprocess.PIPE,
@@ -51,6 +52,11 @@ class Server:
             raise RuntimeError("the server did not start:\n" + "".join(self.lines))
         self.url = url
         self.port = int(url.rpartition(":")[2])
+
+    @property
+    def grpc_port(self) -> int:
+        """Where it serves gRPC, if the setting `grpc_port` was given."""
+        return next(int(found[1]) for line in self.lines if (found := re.search(r"serving gRPC on .*:(\d+)", line)))
 
     def _read(self) -> None:
         assert self.process.stderr is not None

@@ -32,12 +32,15 @@ FOLDERS = {
 # Modules and folders that need a further extra.
 EXTRAS = {
     "service/api/grpc/": "grpc",
+    "quartet/protocol/": "grpc",
+    "quartet/conformance/rpc.py": "grpc",
     "service/observe/tracing.py": "traces",
     "quartet/adopt/": "adopt",
     "quartet/adopt/evaluation.py": "evaluate",
     "quartet/adopt/preprocessing.py": "training",  # timm
     "quartet/completion.py": "server",
     "quartet/offline/": "server",
+    "quartet/offline/triton_repository.py": "grpc",
     "quartet/offline/scoring/parquet.py": "score",
     "quartet/offline/scoring/sources.py": "score",
     "quartet/offline/scoring/on_ray.py": "ray",
@@ -77,9 +80,9 @@ def imported(path: Path) -> Iterator[str]:
         yield from tops - sys.stdlib_module_names - FOLDERS.keys()
 
 
-def in_peers_environments() -> set[str]:
-    """What the apps of other model servers import, in environments of their own."""
-    lines = (ROOT / "benchmarks/peers/constraints.txt").read_text().splitlines()
+def pinned(folder: str) -> set[str]:
+    """What is in the environment of other model servers' apps, or of other clients."""
+    lines = (ROOT / folder / "constraints.txt").read_text().splitlines()
     return {canonicalize_name(Requirement(line).name) for line in lines if line and not line.startswith("#")}
 
 
@@ -89,7 +92,9 @@ def undeclared(folder: str) -> Iterator[str]:
         further = set().union(*(declared(extra) for prefix, extra in EXTRAS.items() if name.startswith(prefix)))
         allowed = declared(FOLDERS[folder]) | further | OPTIONAL.get(folder, set()) | ELSEWHERE.get(name, set())
         if name.startswith("benchmarks/peers/") and name.endswith("_app.py"):
-            allowed |= in_peers_environments()
+            allowed |= pinned("benchmarks/peers")
+        if name.startswith("tests/clients/"):
+            allowed |= pinned("tests/clients")
         for package in imported(path):
             distributions = set(map(canonicalize_name, DISTRIBUTIONS.get(package, [package])))
             if not distributions & allowed:

@@ -5,16 +5,18 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from quartet.conformance import rest
-from quartet.conformance.suite import Failed, Result, Session, run
+from quartet.conformance.suite import Check, Failed, Result, Session, run
 from quartet.conformance.tensors import Tensor, flatten
 from quartet.console import fail
+from quartet.extras import needs
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "quartet") -> int:
@@ -28,8 +30,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "quartet") -> int:
             inputs = _read_inputs(options.inputs) if options.inputs else None
         except (Failed, OSError, ValueError, KeyError) as error:
             return fail(2, str(error))
-        session = Session(client, model, options.version, inputs)
-        results = list(run(session, rest.CHECKS))
+        with _calls(options.grpc, headers) as (calls, further):
+            session = Session(client, model, options.version, inputs, calls)
+            results = list(run(session, [*rest.CHECKS, *further]))
     if options.json:
         print(json.dumps([_to_json(each) for each in results], indent=1))
     else:
@@ -41,10 +44,11 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
     """The parser of the options."""
     parser = argparse.ArgumentParser(
         prog=f"{prog} conformance",
-        description="Checks whether a server speaks the Open Inference Protocol (KServe V2) over REST, and prints what "
-        "passed, what failed, and what it does not offer.",
+        description="Checks whether a server speaks the Open Inference Protocol (KServe V2) over REST and gRPC, "
+        "and prints what passed, what failed, and what it does not offer.",
     )
     parser.add_argument("url", metavar="URL", help="of the server, such as http://127.0.0.1:8000")
+    parser.add_argument("--grpc", metavar="HOST:PORT", help="where it serves gRPC (default: only REST is checked)")
     parser.add_argument("--model", help="its name (default: the first of the repository index)")
     parser.add_argument("--version", default="", help="of the model (default: the server's choice)")
     parser.add_argument(
@@ -53,6 +57,18 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument("--details", action="store_true", help="print request and response of what failed")
     return parser
+
+
+@contextmanager
+def _calls(address: str | None, headers: Mapping[str, str]) -> Iterator[tuple[Any, list[Check]]]:
+    """The calls over gRPC and their checks, if an address is given."""
+    if address is None:
+        yield None, []
+        return
+    with needs("grpc"):
+        from quartet.conformance import rpc
+    with closing(rpc.Calls(address, headers)) as calls:
+        yield calls, rpc.CHECKS
 
 
 def _first_model(client: httpx.Client) -> str:

@@ -2,43 +2,28 @@
 
 import json
 import math
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 
 from quartet.conformance.suite import (
-    Check,
     Failed,
     NotOffered,
     Session,
+    Suite,
     check_same,
     compress,
+    need,
     read_binary,
     read_json,
 )
 
-CHECKS: list[Check] = []
-_Run = Callable[[Session], None]
-
-
-def check(name: str, *, required: bool = True) -> Callable[[_Run], _Run]:
-    """Adds a function to the checks."""
-
-    def add(run: _Run) -> _Run:
-        CHECKS.append(Check(name, required, run))
-        return run
-
-    return add
-
-
-def _need(condition: object, why: str) -> None:
-    if not condition:
-        raise Failed(why)
+CHECKS = Suite()
+check = CHECKS.check
 
 
 def _answered(response: httpx.Response) -> httpx.Response:
-    _need(response.status_code == 200, f"answered {response.status_code}")
+    need(response.status_code == 200, f"answered {response.status_code}")
     return response
 
 
@@ -58,15 +43,15 @@ def _(session: Session) -> None:
         response = session.send("GET", f"/v2/health/{what}")
         if not response.content:
             raise NotOffered("the body is empty, which KServe's client cannot read")
-        _need(response.json().get(what) is True, f'the body is not {{"{what}": true}}')
+        need(response.json().get(what) is True, f'the body is not {{"{what}": true}}')
 
 
 @check("server metadata")
 def _(session: Session) -> None:
     document = session.json("GET", "/v2")
-    _need(isinstance(document.get("name"), str), "it has no name")
-    _need(isinstance(document.get("version"), str), "it has no version")
-    _need(isinstance(document.get("extensions", []), list), "its extensions are no list")
+    need(isinstance(document.get("name"), str), "it has no name")
+    need(isinstance(document.get("version"), str), "it has no version")
+    need(isinstance(document.get("extensions", []), list), "its extensions are no list")
 
 
 @check("model ready")
@@ -77,25 +62,25 @@ def _(session: Session) -> None:
 @check("model metadata")
 def _(session: Session) -> None:
     document = session.metadata
-    _need(document.get("name") == session.model, f"its name is {document.get('name')!r}")
-    _need(isinstance(document.get("platform"), str), "it has no platform")
+    need(document.get("name") == session.model, f"its name is {document.get('name')!r}")
+    need(isinstance(document.get("platform"), str), "it has no platform")
     for part in ("inputs", "outputs"):
-        _need(document.get(part), f"it has no {part}")
+        need(document.get(part), f"it has no {part}")
         for tensor in document[part]:
             complete = {"name", "datatype", "shape"} <= tensor.keys()
-            _need(complete and isinstance(tensor["shape"], list), f"an entry of {part} lacks name, datatype or shape")
+            need(complete and isinstance(tensor["shape"], list), f"an entry of {part} lacks name, datatype or shape")
 
 
 @check("inference, flat JSON")
 def _(session: Session) -> None:
     document = session.json("POST", session.path("infer"), json_body=session.body())
-    _need(document.get("model_name") == session.model, f"model_name is {document.get('model_name')!r}")
+    need(document.get("model_name") == session.model, f"model_name is {document.get('model_name')!r}")
     outputs, described = read_json(document), session.metadata["outputs"]
     for tensor in described:
-        _need(tensor["name"] in outputs, f"the output {tensor['name']!r} is missing")
+        need(tensor["name"] in outputs, f"the output {tensor['name']!r} is missing")
         output = outputs[tensor["name"]]
-        _need(output.datatype == tensor["datatype"], f"the output {tensor['name']!r} is {output.datatype}")
-        _need(
+        need(output.datatype == tensor["datatype"], f"the output {tensor['name']!r} is {output.datatype}")
+        need(
             len(output.values) == math.prod(output.shape), f"the output {tensor['name']!r} has other values than shape"
         )
 
@@ -115,7 +100,7 @@ def _(session: Session) -> None:
 @check("the id is repeated")
 def _(session: Session) -> None:
     document = session.json("POST", session.path("infer"), json_body=session.body(id="conformance-1"))
-    _need(document.get("id") == "conformance-1", f"the id is {document.get('id')!r}")
+    need(document.get("id") == "conformance-1", f"the id is {document.get('id')!r}")
 
 
 @check("only the outputs that are asked for")
@@ -123,7 +108,7 @@ def _(session: Session) -> None:
     name = session.metadata["outputs"][-1]["name"]
     document = session.json("POST", session.path("infer"), json_body=session.body(outputs=[{"name": name}]))
     outputs = read_json(document)
-    _need(list(outputs) == [name], f"the outputs are {', '.join(outputs)}")
+    need(list(outputs) == [name], f"the outputs are {', '.join(outputs)}")
     check_same(outputs, session.reference)
 
 
@@ -139,9 +124,9 @@ def _(session: Session) -> None:
         raise NotOffered("the metadata names no versions")
     for end in ("", "ready"):
         response = session.send("GET", session.path(end, versions[-1]))
-        _need(response.status_code == 200, f"{end or 'metadata'}: answered {response.status_code}")
+        need(response.status_code == 200, f"{end or 'metadata'}: answered {response.status_code}")
     document = session.json("POST", session.path("infer", versions[-1]), json_body=session.body())
-    _need(document.get("model_version") == versions[-1], f"model_version is {document.get('model_version')!r}")
+    need(document.get("model_version") == versions[-1], f"model_version is {document.get('model_version')!r}")
 
 
 @check("unknown model: 404 or 400, with an error")
@@ -250,7 +235,7 @@ def _(session: Session) -> None:
     response = session.send(
         "POST", session.path("infer"), content=data[: len(data) // session.inputs[0].shape[0]], headers=headers
     )
-    _need(response.status_code == 200, f"answered {response.status_code}")
+    need(response.status_code == 200, f"answered {response.status_code}")
     read_binary(response)
 
 
@@ -262,7 +247,7 @@ def _(session: Session) -> None:
         response = session.send("POST", session.path("infer"), content=compress(content, encoding), headers=headers)
         if response.status_code in (400, 415, 422, 501):
             raise NotOffered(f"{encoding}: answered {response.status_code}")
-        _need(response.status_code == 200, f"{encoding}: answered {response.status_code}")
+        need(response.status_code == 200, f"{encoding}: answered {response.status_code}")
         check_same(read_json(response.json()), session.reference)
 
 
@@ -275,16 +260,16 @@ def _(session: Session) -> None:
         raise NotOffered("the model has no output of numbers")
     asked = [{"name": name, "parameters": {"classification": 1}}]
     (output,) = read_json(session.json("POST", session.path("infer"), json_body=session.body(outputs=asked))).values()
-    _need(output.datatype == "BYTES", f"the output is {output.datatype}")
-    _need(all(len(value.split(":")) in (2, 3) for value in output.values), "an element is not VALUE:INDEX[:LABEL]")
+    need(output.datatype == "BYTES", f"the output is {output.datatype}")
+    need(all(len(value.split(":")) in (2, 3) for value in output.values), "an element is not VALUE:INDEX[:LABEL]")
 
 
 @check("model configuration", required=False)
 def _(session: Session) -> None:
     document = session.json("GET", session.path("config"))
     for key in ("name", "max_batch_size", "input", "output"):
-        _need(key in document, f"it has no {key}")
-    _need(all(each["data_type"].startswith("TYPE_") for each in document["input"]), "a data_type is no TYPE_…")
+        need(key in document, f"it has no {key}")
+    need(all(each["data_type"].startswith("TYPE_") for each in document["input"]), "a data_type is no TYPE_…")
 
 
 @check("statistics", required=False)
@@ -292,9 +277,9 @@ def _(session: Session) -> None:
     document = session.json("GET", session.path("stats"))
     entry = document["model_stats"][0]
     for key in ("name", "version", "inference_count", "execution_count", "inference_stats", "batch_stats"):
-        _need(key in entry, f"it has no {key}")
+        need(key in entry, f"it has no {key}")
     for key in ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output"):
-        _need({"count", "ns"} <= entry["inference_stats"][key].keys(), f"{key} lacks count or ns")
+        need({"count", "ns"} <= entry["inference_stats"][key].keys(), f"{key} lacks count or ns")
 
 
 @check("repository index", required=False)
@@ -302,8 +287,8 @@ def _(session: Session) -> None:
     response = session.send("POST", "/v2/repository/index")
     if response.status_code in (404, 405, 501):
         raise NotOffered(f"answered {response.status_code}")
-    _need(response.status_code == 200, f"answered {response.status_code}")
-    _need(session.model in [each["name"] for each in response.json()], "the model is not in it")
+    need(response.status_code == 200, f"answered {response.status_code}")
+    need(session.model in [each["name"] for each in response.json()], "the model is not in it")
 
 
 @check("sequences are refused, or served", required=False)

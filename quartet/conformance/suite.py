@@ -4,7 +4,7 @@ import gzip
 import json
 import traceback
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from quartet.conformance.tensors import Tensor, close, flatten, make_inputs, par
 _MOST_VALUES = 500_000
 _SHOWN = 1_000
 Verdict = Literal["passed", "failed", "not offered"]
+_Run = Callable[["Session"], None]
 
 
 class Failed(Exception):
@@ -38,7 +39,7 @@ class Check:
 
     name: str
     required: bool
-    run: Callable[["Session"], None]
+    run: _Run
 
 
 @dataclass(slots=True)
@@ -56,6 +57,23 @@ class Result:
     exchanges: list[str] = field(default_factory=list)
 
 
+class Suite(list[Check]):
+    """Checks in the order in which they run; `prefix` begins the name of each."""
+
+    def __init__(self, prefix: str = "") -> None:
+        super().__init__()
+        self._prefix = prefix
+
+    def check(self, name: str, *, required: bool = True) -> Callable[[_Run], _Run]:
+        """Adds a function to the checks."""
+
+        def add(run: _Run) -> _Run:
+            self.append(Check(f"{self._prefix}{name}", required, run))
+            return run
+
+        return add
+
+
 class Session:
     """A server, a model, and inputs for it.
 
@@ -64,11 +82,20 @@ class Session:
         model: name of the model.
         version: of it; empty for the default.
         inputs: for the model; made from its metadata if None.
+        calls: over gRPC, a `quartet.conformance.rpc.Calls`; None if only REST is checked.
     """
 
-    def __init__(self, client: httpx.Client, model: str, version: str = "", inputs: list[Tensor] | None = None) -> None:
-        self._client, self.model, self.version = client, model, version
-        self.exchanges: list[str] = []
+    def __init__(
+        self,
+        client: httpx.Client,
+        model: str,
+        version: str = "",
+        inputs: list[Tensor] | None = None,
+        calls: Any = None,
+    ) -> None:
+        self._client, self.model, self.version, self.calls = client, model, version, calls
+        # Shared with the calls, so that all requests of a check are in their order.
+        self.exchanges: list[str] = [] if calls is None else calls.exchanges
         self._inputs = inputs
         self._metadata: dict[str, Any] | None = None
         self._reference: dict[str, Tensor] | None = None
@@ -150,10 +177,16 @@ class Session:
             raise Failed(f'{what}: the body is not {{"error": "…"}}')
 
 
-def run(session: Session, checks: list[Check]) -> Iterator[Result]:
+def need(condition: object, why: str) -> None:
+    """Raises Failed unless a condition holds."""
+    if not condition:
+        raise Failed(why)
+
+
+def run(session: Session, checks: Iterable[Check]) -> Iterator[Result]:
     """Runs checks, each of which may fail alone."""
     for check in checks:
-        session.exchanges = []
+        session.exchanges.clear()
         verdict: Verdict = "passed"
         why = ""
         try:
@@ -164,7 +197,7 @@ def run(session: Session, checks: list[Check]) -> Iterator[Result]:
             verdict, why = "failed", str(error)
         except Exception:  # a response of another shape than the protocol's
             verdict, why = "failed", traceback.format_exc().strip().splitlines()[-1]
-        yield Result(check, verdict, why, session.exchanges)
+        yield Result(check, verdict, why, list(session.exchanges))
 
 
 def read_json(document: Any) -> dict[str, Tensor]:

@@ -44,7 +44,7 @@ def main(registry: "Registry | None" = None, arguments: Sequence[str] | None = N
     with needs("server"):
         from service.settings import InvalidSettings, read_settings
 
-        command = importlib.import_module(f"quartet.offline.{options.command}")
+        command = importlib.import_module(f"quartet.offline.{options.command.replace('-', '_')}")
         if registry is None:
             from service.tasks.registry import BUILT_IN
 
@@ -73,6 +73,7 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_score(commands)
     _add_doctor(commands)
+    _add_triton_repository(commands)
     return parser
 
 
@@ -191,6 +192,16 @@ def _add_doctor(commands: _Commands) -> None:
     parser.add_argument(
         "--seconds", type=_seconds, default=0.5, help="how long to measure each graph (default: %(default)s)"
     )
+
+
+def _add_triton_repository(commands: _Commands) -> None:
+    parser = _add_command(
+        commands,
+        "triton-repository",
+        "write the served models as a repository that Triton and KServe serve",
+        " OUT/NAME/config.pbtxt describes a model, and OUT/NAME/VERSION/model.onnx is a copy of its graph.",
+    )
+    parser.add_argument("output", metavar="OUT", type=Path, help="a folder, which must be new or empty")
 
 
 def _seconds(text: str) -> float:

@@ -129,6 +129,13 @@ def authorise(
     Raises:
         QuartetError: the request may not pass.
     """
+    key = authorise_key(ring, scope, method, path)
+    check_model(key, unknown, scope, path)
+    return key
+
+
+def authorise_key(ring: KeyRing | None, scope: Scope, method: str, path: str) -> Key | None:
+    """Like `authorise`, before it is known which model a request names: `check_model` has to follow."""
     if ring is None:
         if _needed(method, path) == "admin" and (why := why_not_local(scope)):
             raise Forbidden(
@@ -143,11 +150,15 @@ def authorise(
         _take(key, method)
     if not key.may(scope_needed):
         raise Forbidden(f"The key {key.name!r} lacks the scope {scope_needed!r}, which {method} needs here.")
-    if key.models is not None and (prefix := next(filter(path.startswith, _NAMED), None)):
+    return key
+
+
+def check_model(key: Key | None, unknown: Callable[[Scope, str], QuartetError], scope: Scope, path: str) -> None:
+    """Refuses a path that names a model which the key may not know of."""
+    if key is not None and key.models is not None and (prefix := next(filter(path.startswith, _NAMED), None)):
         name = path[len(prefix) :].partition("/")[0]
         if not key.sees(name) and path != _STATISTICS:
             raise unknown(scope, name)
-    return key
 
 
 def _take(key: Key, method: str) -> None:

@@ -140,7 +140,10 @@ class Cycle:
             if self._left < 0 or (self._left and not more):
                 raise RuntimeError("the body of the response is not as long as its content-length")
         if self._head is not None:
-            body = self._head + body
+            if len(body) > _HIGH_WATER_BYTES:  # which costs more to copy than to write apart
+                self._connection.write(self._head)
+            else:
+                body = self._head + body
             self._head = None
             self.started = True
         self._connection.write(body)

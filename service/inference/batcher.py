@@ -102,15 +102,12 @@ class Batcher:
             items: at least one; they may end up in different batches.
             reservation: from `admission.admit`.
         """
-        count = len(items)
-        submission = Submission(
-            reservation.call, self._loop.create_future(), [None] * count, count, count, time.monotonic()
-        )
+        submission = Submission(reservation.call, self._loop.create_future(), items, time.monotonic())
         self._waiting.add(submission)
         if not self._sweeping:
             self._sweeping = True
             self._loop.call_later(_SWEEP_SECONDS, self._sweep)
-        self.flow.queue.push(reservation.backlog, submission, items)
+        self.flow.queue.push(reservation.backlog, submission)
         if not self._waking:
             # After whatever else the loop has ready now: requests that came together share a batch.
             self._waking = True
@@ -195,7 +192,7 @@ class Batcher:
         self._note_failure(all(isinstance(result, Exception) for result in batch.results))
         queued: list[float] = []
         ran = BatchRan(self.label, queued, batch.started, batch.seconds)
-        for (submission, index, _), result in zip(batch.entries, batch.results, strict=True):
+        for (submission, index), result in zip(batch.entries, batch.results, strict=True):
             waited = batch.started - submission.submitted
             queued.append(waited)
             call = submission.call

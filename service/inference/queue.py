@@ -27,18 +27,24 @@ class Submission:
     Attributes:
         call: that they belong to.
         future: gets their results, in order.
+        items: at least one.
+        submitted: monotonic time.
         results: those that are there.
         missing: how many are not.
         queued: how many have not been taken for a batch.
-        submitted: monotonic time.
     """
 
     call: QueuedCall
     future: asyncio.Future[list[Any]]
-    results: list[Any]
-    missing: int
-    queued: int
+    items: Sequence[Any]
     submitted: float
+    results: list[Any] = field(init=False)
+    missing: int = field(init=False)
+    queued: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.missing = self.queued = len(self.items)
+        self.results = [None] * self.missing
 
     @property
     def over(self) -> bool:
@@ -52,8 +58,8 @@ class Submission:
             self.future.exception()  # asyncio would log one that nobody retrieves
 
 
-# A submission, the index of an item in it, and the item.
-Entry = tuple[Submission, int, Any]
+# A submission, and the index of an item in it.
+Entry = tuple[Submission, int]
 
 
 @dataclass(slots=True, eq=False)
@@ -126,14 +132,15 @@ class FairQueue:
         others = self.owners - bool(own)
         return own + int(2 * (own + count) * others / call.weight)
 
-    def push(self, backlog: Backlog, submission: Submission, items: Sequence[Any]) -> None:
+    def push(self, backlog: Backlog, submission: Submission) -> None:
         """Adds the items of a submission."""
+        count = len(submission.items)
         with self._lock:
             if not backlog.entries:
                 backlog.deficit = 0.0
                 self._new.append(backlog)
-            backlog.entries.extend([(submission, index, item) for index, item in enumerate(items)])
-            self._size += len(items)
+            backlog.entries.extend([(submission, index) for index in range(count)])
+            self._size += count
 
     def pop(self, limit: int) -> list[Entry]:
         """Takes up to `limit` items that somebody waits for; the caller holds the lock."""

@@ -32,8 +32,8 @@ _SHORT_SECONDS = 0.005
 # Batches that a GPU works on at a time: one is copied while the other is computed.
 GPU_BATCHES = 2
 
-# Takes a list of items and returns as many results.
-Run = Callable[[list[Any]], Sequence[Any]]
+# Takes items and returns as many results.
+Run = Callable[[Sequence[Any]], Sequence[Any]]
 
 
 @dataclass(slots=True, eq=False)
@@ -59,8 +59,16 @@ class Batch:
     def run(self, run: Run) -> None:
         """Fills in the results."""
         self.started = time.monotonic()
-        self.results = attempt(run, [item for _, _, item in self.entries])
+        self.results = attempt(run, self._items())
         self.seconds = time.monotonic() - self.started
+
+    def _items(self) -> Sequence[Any]:
+        (submission, start), (last, end) = self.entries[0], self.entries[-1]
+        # The items of one submission leave the queue in order, so nothing else lies between these two. A slice of
+        # `Rows` is not stacked.
+        if submission is last and end - start + 1 == len(self.entries):
+            return submission.items[start : end + 1]
+        return [submission.items[index] for submission, index in self.entries]
 
 
 @dataclass(slots=True, eq=False)
@@ -260,7 +268,7 @@ class Scheduler:
         )
 
 
-def attempt(run: Run, items: list[Any]) -> list[Any]:
+def attempt(run: Run, items: Sequence[Any]) -> list[Any]:
     """One result for each item, an exception for one that failed.
 
     A batch that fails is halved until the faulty item is alone, so only that item fails.

@@ -1,12 +1,13 @@
 """From items to the arrays that a graph takes, and back."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from service.inference.cards import ManifestBase
+from service.inference.rows import Rows
 from service.inference.scheduler import Run
 from service.inference.session import Session
 from service.inference.shapes import Array
@@ -23,7 +24,7 @@ def runner(session: Session, manifest: ManifestBase) -> Run:
 
 
 def run_each(
-    run: Callable[[Mapping[str, Array]], list[Array]], names: tuple[str, ...], items: list[Any]
+    run: Callable[[Mapping[str, Array]], list[Array]], names: tuple[str, ...], items: Sequence[Any]
 ) -> list[tuple[Array, ...]]:
     """Runs items one at a time, each of which is the whole inputs of a graph without batches; see `run_batch`."""
     inputs = items if len(names) > 1 else [(item,) for item in items]
@@ -32,9 +33,11 @@ def run_each(
 
 
 def run_alike(
-    run: Callable[[Mapping[str, Array]], list[Array]], names: tuple[str, ...], items: list[Any]
+    run: Callable[[Mapping[str, Array]], list[Array]], names: tuple[str, ...], items: Sequence[Any]
 ) -> list[tuple[Array, ...]]:
     """Like `run_batch`, for items of different shapes, of which those of the same shapes run together."""
+    if isinstance(items, Rows):
+        return run_batch(run, names, items)
     groups: dict[Any, list[int]] = {}
     for index, item in enumerate(items):
         shapes = tuple(np.shape(array) for array in item) if len(names) > 1 else np.shape(item)
@@ -47,27 +50,31 @@ def run_alike(
 
 
 def run_batch(
-    run: Callable[[Mapping[str, Array]], list[Array]], names: tuple[str, ...], items: list[Any]
+    run: Callable[[Mapping[str, Array]], list[Array]], names: tuple[str, ...], items: Sequence[Any]
 ) -> list[tuple[Array, ...]]:
     """Stacks items along a new first axis, runs them, and splits the outputs again.
 
     Args:
         run: takes the named inputs, returns the outputs.
         names: of the inputs.
-        items: each an array, or a tuple of one per input.
+        items: each an array, or a tuple of one per input. `Rows` are stacked already.
 
     Returns:
         For each item one row of every output.
     """
-    columns = zip(*items, strict=True) if len(names) > 1 else (items,)
-    outputs = run({name: np.stack(column) for name, column in zip(names, columns, strict=True)})
-    return list(zip(*outputs, strict=True))
+    if isinstance(items, Rows):
+        # Tensors from a body begin anywhere in it, and not where the processor can load their numbers.
+        arrays = [array if array.flags.aligned else array.copy() for array in items.arrays]
+    else:
+        columns = zip(*items, strict=True) if len(names) > 1 else (items,)
+        arrays = [np.stack(column) for column in columns]
+    return list(zip(*run(dict(zip(names, arrays, strict=True))), strict=True))
 
 
 def run_ragged(
     run: Callable[[Mapping[str, Array]], list[Array]],
     names: tuple[str, ...],
-    items: list[Any],
+    items: Sequence[Any],
     lengths: tuple[int, ...] = (),
 ) -> list[tuple[Array, ...]]:
     """Like `run_batch`, for items of different lengths on their first axis and a model that ignores zeros at the end.
@@ -75,6 +82,8 @@ def run_ragged(
     Items of similar length run together, so that a long one does not pad all others to its length. With fixed
     `lengths`, items that are padded to the same one run together.
     """
+    if isinstance(items, Rows):
+        return run_batch(run, names, items)
     order = sorted(range(len(items)), key=lambda index: len(items[index]))
     results: list[tuple[Array, ...]] = [()] * len(items)
     start = 0

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.inference.observers import Observers
@@ -17,6 +18,7 @@ from service.settings import Settings
 from service.stack.context import BeginTrace, RequestContext
 from service.stack.endpoint import Endpoint
 from service.stack.failures import ErrorFormat
+from service.stack.limits import BodyBudget
 from service.tasks.threads import Threads
 
 # Headers of answers that a page of another origin may read.
@@ -31,23 +33,31 @@ _PROBES = "/healthz/"
 class Dispatch:
     """The innermost layer: finds endpoints in a dictionary, without FastAPI's layers and routes.
 
-    Endpoints whose path has parameters are left to FastAPI's router. Requests to FastAPI start one after another,
+    Endpoints whose path has parameters are compared one after the other. Requests to FastAPI start one after another,
     because the OpenAPI document and the metrics take milliseconds: between two of them the event loop serves others.
     """
 
     def __init__(self, app: ASGIApp, endpoints: Iterable[Endpoint]) -> None:
         self._app = app
         self._endpoints = {endpoint.path: endpoint for endpoint in endpoints}
+        self._patterns = [(compile_path(path), each) for path, each in self._endpoints.items() if "{" in path]
         self._turn = asyncio.Lock()
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # The coroutine is returned, not awaited: one frame less.
         if scope["type"] != "http" or scope["path"].startswith(_PROBES):
             return self._app(scope, receive, send)
-        endpoint = self._endpoints.get(scope["path"])
-        if endpoint is None or scope["method"] != "POST":
-            return self._in_turn(scope, receive, send)
-        return endpoint(scope, receive, send)
+        if scope["method"] == "POST":
+            path = scope["path"]
+            if endpoint := self._endpoints.get(path):
+                return endpoint(scope, receive, send)
+            for (pattern, _, convertors), endpoint in self._patterns:
+                if found := pattern.match(path):
+                    scope["path_params"] = {
+                        name: convertors[name].convert(value) for name, value in found.groupdict().items()
+                    }
+                    return endpoint(scope, receive, send)
+        return self._in_turn(scope, receive, send)
 
     async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._turn:
@@ -68,6 +78,7 @@ class Application(FastAPI):
         threads: for slow work.
         state_metrics: of the state of the service, which each process reports for itself.
         lifecycle: tries, judges and changes versions.
+        budget: of the bodies of all requests in memory.
         ready: whether the server accepts requests: from the end of its start to the beginning of its shutdown.
         others_ready: whether the other processes on the same port do.
         failure: why it did not start.
@@ -83,6 +94,7 @@ class Application(FastAPI):
         metrics: Metrics,
         observers: Observers,
         lifecycle: Lifecycle,
+        budget: BodyBudget,
         error_formats: Mapping[str, ErrorFormat],
         endpoints: Iterable[Endpoint],
         begin_trace: BeginTrace | None = None,
@@ -100,6 +112,7 @@ class Application(FastAPI):
         self.metrics = metrics
         self.observers = observers
         self.lifecycle = lifecycle
+        self.budget = budget
         self.error_formats = error_formats
         self.begin_trace = begin_trace
         self.ready = False

@@ -4,7 +4,8 @@ The budget of bytes is shared by dynamic thresholds (Choudhury and Hahne 1998): 
 free. A few large bodies may hold much, many of them little each, and there is always room for a small one.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,6 +28,17 @@ class BodyBudget:
     def __init__(self, total: int) -> None:
         self._total = total
         self.used = 0
+
+    @contextmanager
+    def hold(self, size: int) -> Iterator[None]:
+        """Counts a body that is in memory already, unless it is small; raises Overloaded if there is no room for it."""
+        counted = size if size > SMALL_BYTES else 0
+        self.check(counted, 0)
+        self.used += counted
+        try:
+            yield
+        finally:
+            self.used -= counted
 
     def check(self, more: int, held: int) -> None:
         """Refuses a request that holds `held` bytes and would hold `more`, if less than their sum is free."""

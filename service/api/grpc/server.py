@@ -5,7 +5,8 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -13,13 +14,13 @@ import grpc
 from google.protobuf.json_format import ParseDict
 
 from service.access.caller import charge, models_of, owner_of, visible
-from service.access.gate import authorise
+from service.access.gate import authorise_key, check_model
 from service.access.keys import KeyRing
-from service.api.grpc.messages import pb, read_request, write_response
+from service.api.grpc.messages import pb, read_message, read_request, read_small, write_response
 from service.api.v2 import answers
 from service.api.v2.descriptions import describe_server
 from service.api.v2.statistics import Statistics
-from service.errors import Abandoned, QuartetError, UnknownModel
+from service.errors import Abandoned, DeadlineExceeded, InvalidRequest, QuartetError, UnknownModel
 from service.inference.scope import CallScope
 from service.observe.events import RequestEnded
 from service.stack.application import Application
@@ -44,6 +45,21 @@ _CODES = {
 }
 # Of a message beside its tensors.
 _ROOM_BYTES = 1 << 20
+# Messages that arrive at a time: gRPC has no way to refuse one by its size before it is in memory.
+_MOST_READING = 16
+# A message that takes longer gives way while others wait.
+_SLOW_SECONDS = 5.0
+# Clients connect again by themselves.
+_IDLE_MS = 60_000
+_HANDSHAKE_MS = 10_000
+_HEALTH = "/v2/health/"
+# Calls of Triton's that would otherwise be answered without a reason.
+_NOT_OFFERED = (
+    "ModelStreamInfer",
+    "TraceSetting",
+    "LogSettings",
+    *(f"{kind}SharedMemory{action}" for kind in ("System", "Cuda") for action in ("Status", "Register", "Unregister")),
+)
 
 _Context = Any
 _Message = Any
@@ -69,6 +85,7 @@ class GrpcServer:
         statistics: Statistics,
     ) -> None:
         self._app, self._ring, self._unknown, self._statistics = app, ring, unknown, statistics
+        self._reading, self._waiting = asyncio.Semaphore(_MOST_READING), 0
         self._prefix, self._numbers = secrets.token_hex(3), itertools.count(1)
         most = int(app.settings.max_body_mb * 1_000_000) + _ROOM_BYTES
         self._server = grpc.aio.server(
@@ -77,6 +94,11 @@ class GrpcServer:
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_metadata_size", 1 << 16),
                 ("grpc.max_concurrent_streams", 256),
+                ("grpc.max_allowed_incoming_connections", app.settings.max_connections),
+                ("grpc.max_connection_idle_ms", _IDLE_MS),
+                ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+                # Otherwise gRPC buffers megabytes of each message before it is read here.
+                ("grpc.http2.bdp_probe", 0),
             ],
             maximum_concurrent_rpcs=app.settings.max_connections,
         )
@@ -135,49 +157,56 @@ class GrpcServer:
 
         # Each has the path over REST that the gate has a rule for.
         models, repository = "/v2/models/{}", "/v2/repository/models/{}"
-        methods: dict[str, tuple[_Answer, Any, str]] = {
-            "ServerLive": (live, pb.Empty, "/v2/health/live"),
-            "ServerReady": (ready, pb.Empty, "/v2/health/ready"),
-            "ModelReady": (model_ready, pb.Which, models),
-            "ServerMetadata": (server, pb.Empty, "/v2"),
-            "ModelMetadata": (model, pb.Which, models),
-            "ModelInfer": (self._infer, pb.InferRequest, models),
-            "ModelConfig": (configuration, pb.Which, models),
-            "ModelStatistics": (statistics, pb.Which, models),
-            "RepositoryIndex": (index, pb.IndexRequest, "/v2/repository/index"),
-            "RepositoryModelLoad": (load, pb.Change, repository),
-            "RepositoryModelUnload": (unload, pb.Change, repository),
+        methods: dict[str, tuple[_Answer, Callable[[bytes], Any], str]] = {
+            "ServerLive": (live, partial(read_small, pb.Empty), f"{_HEALTH}live"),
+            "ServerReady": (ready, partial(read_small, pb.Empty), f"{_HEALTH}ready"),
+            "ModelReady": (model_ready, partial(read_small, pb.Which), models),
+            "ServerMetadata": (server, partial(read_small, pb.Empty), "/v2"),
+            "ModelMetadata": (model, partial(read_small, pb.Which), models),
+            "ModelInfer": (self._infer, read_message, models),
+            "ModelConfig": (configuration, partial(read_small, pb.Which), models),
+            "ModelStatistics": (statistics, partial(read_small, pb.Which), models),
+            "RepositoryIndex": (index, partial(read_small, pb.IndexRequest), "/v2/repository/index"),
+            "RepositoryModelLoad": (load, partial(read_small, pb.Change), repository),
+            "RepositoryModelUnload": (unload, partial(read_small, pb.Change), repository),
         }
-        return {
-            name: grpc.unary_unary_rpc_method_handler(
-                partial(self._call, name, answer, path),
-                request_deserializer=message.FromString,
-                response_serializer=_serialise,
-            )
-            for name, (answer, message, path) in methods.items()
+        # To the client the calls are unary. As streams their messages are read and parsed here, after the key was seen,
+        # and not by gRPC on the event loop.
+        offered = {
+            name: grpc.stream_unary_rpc_method_handler(partial(self._call, name, answer, parse, path))
+            for name, (answer, parse, path) in methods.items()
         }
+        return {**dict.fromkeys(_NOT_OFFERED, grpc.stream_stream_rpc_method_handler(_not_offered)), **offered}
 
-    async def _call(self, method: str, answer: _Answer, path: str, request: _Message, context: _Context) -> Any:
+    async def _call(
+        self, method: str, answer: _Answer, parse: Callable[[bytes], Any], path: str, _: Any, context: _Context
+    ) -> bytes:
         """Answers a call, with a line in the log and counts in the metrics as for HTTP."""
         started, status = time.perf_counter(), 200
         scope = self._scope(context)
-        name = getattr(request, "model_name", "") or getattr(request, "name", "")
-        target = path.format(name or "stats")
+        public = path.startswith(_HEALTH)
         try:
-            if not target.startswith("/v2/health/"):
-                authorise(self._ring, self._unknown, scope, "POST", target)
-            return await answer(request, scope, context)
-        except Abandoned:
+            key = None if public else authorise_key(self._ring, scope, "POST", path.format(""))
+            content = await self._read(context)
+            with self._app.budget.hold(len(content)):
+                request = await self._app.threads.run_sized(len(content), parse, content)
+                if not public:
+                    name = getattr(request, "model_name", "") or getattr(request, "name", "")
+                    check_model(key, self._unknown, scope, path.format(name or "stats"))
+                return _serialise(await answer(request, scope, context))
+        except (Abandoned, asyncio.CancelledError):
             status = 499
             scope["quartet.facts"]["client"] = "gone"
             raise asyncio.CancelledError from None
         except QuartetError as error:
+            if method == "ModelReady" and isinstance(error, UnknownModel):
+                return _serialise(pb.Ready())  # as Triton answers; its client takes an error for a failed call
             status = int(error.status)
-            await self._refuse(error, scope, context)
+            return self._refuse(error, scope, context)
         except Exception:
             status = 500
             logger.exception("request %s failed", scope["quartet.id"])
-            await self._refuse(INTERNAL, scope, context)
+            return self._refuse(INTERNAL, scope, context)
         finally:
             self._app.observers.publish(
                 RequestEnded(
@@ -185,6 +214,48 @@ class GrpcServer:
                     scope["quartet.facts"], status, time.perf_counter() - started, time.time(), scope["quartet.trace"],
                 )
             )  # fmt: skip
+
+    async def _read(self, context: _Context) -> bytes:
+        """The message of a call.
+
+        Raises:
+            DeadlineExceeded: it does not arrive in time, or slowly while others wait.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._app.settings.timeout) as deadline, self._turn():
+                watch: asyncio.TimerHandle
+
+                def hurry() -> None:
+                    nonlocal watch
+                    if self._waiting:
+                        deadline.reschedule(loop.time())
+                    else:
+                        watch = loop.call_later(_SLOW_SECONDS, hurry)
+
+                watch = loop.call_later(_SLOW_SECONDS, hurry)
+                try:
+                    content = await context.read()
+                finally:
+                    watch.cancel()
+        except TimeoutError:
+            raise DeadlineExceeded("The message did not arrive in time.") from None
+        if not isinstance(content, bytes):
+            raise InvalidRequest("The call ended without a message.")
+        return content
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """A turn to read a message."""
+        self._waiting += 1
+        try:
+            await self._reading.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._reading.release()
 
     def _scope(self, context: _Context) -> dict[str, Any]:
         """What the gate and the queues look at of a request, as ASGI has it."""
@@ -225,28 +296,39 @@ class GrpcServer:
             version = call.lease(request.model_name, request.model_version or None)
             scope["quartet.facts"] |= {"model": version.label, "variant": version.variant}
             version.batcher.admission.expect(call, at_once=True)
-            asked = await app.threads.run_sized(
-                request.ByteSize(), read_request, request, version.manifest, app.settings.max_items
-            )
-            scope["quartet.facts"]["items"] = asked.count
-            charge(scope, asked.count)
-            rows = await answers.run(call, version, asked)
+            size = sum(map(len, request.raw)) + request.fields.ByteSize()
+            asked = await app.threads.run_sized(size, read_request, request, version.manifest, app.settings.max_items)
+            with app.budget.hold(max(0, asked.size - size)):
+                scope["quartet.facts"]["items"] = asked.count
+                charge(scope, asked.count)
+                rows = await answers.run(call, version, asked)
             return await app.threads.run_sized(
                 answers.size_of(rows), write_response, asked, version.manifest, version.version, rows
             )
 
     @staticmethod
-    async def _refuse(error: QuartetError, scope: dict[str, Any], context: _Context) -> None:
+    def _refuse(error: QuartetError, scope: dict[str, Any], context: _Context) -> bytes:
+        """Sets the status of a call; returns its response, which is not sent.
+
+        `context.abort` would raise an error that gRPC keeps in a reference cycle, and with it the message.
+        """
         scope["quartet.facts"]["problem"] = error.slug
         if isinstance(error, UnknownModel):
             error.show(partial(visible, scope))
         if error.retry_after is not None:
             context.set_trailing_metadata((("grpc-retry-pushback-ms", str(int(error.retry_after * 1000))),))
-        await context.abort(_CODES.get(int(error.status), grpc.StatusCode.INTERNAL), error.detail)
+        context.set_code(_CODES.get(int(error.status), grpc.StatusCode.INTERNAL))
+        context.set_details(error.detail)
+        return b""
+
+
+async def _not_offered(_: Any, context: _Context) -> None:
+    why = "The server has neither streams, nor shared memory, nor settings of traces and logs: use ModelInfer."
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, why)
 
 
 def _serialise(message: Any) -> bytes:
-    content: bytes = message.SerializeToString()
+    content: bytes = message if isinstance(message, bytes) else message.SerializeToString()
     return content
 
 

@@ -1,5 +1,6 @@
 """The body of an inference request, which may be compressed."""
 
+import io
 import zlib
 
 from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, truncate
@@ -11,8 +12,8 @@ _WINDOWS = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 _STEP = 1 << 20
 
 
-async def read_body(exchange: Exchange) -> bytes:
-    """The body, decompressed on a thread.
+async def read_body(exchange: Exchange) -> tuple[bytes, int]:
+    """The body, decompressed on a thread, and how much of it is not counted as the body of a request yet.
 
     Raises:
         UnsupportedMediaType: it has another encoding than gzip or deflate.
@@ -21,14 +22,14 @@ async def read_body(exchange: Exchange) -> bytes:
     """
     encoding = exchange.header(b"content-encoding").strip().lower()
     if encoding in (b"", b"identity"):
-        return await exchange.read()
+        return await exchange.read(), 0
     if encoding not in _WINDOWS:
         stated = truncate(encoding.decode("latin-1"))
         raise UnsupportedMediaType(f"Content-Encoding {stated} is not read here: send gzip or deflate.")
     body = await exchange.read()
     limit = int(exchange.settings.max_body_mb * 1_000_000)
     decompressed: bytes = await exchange.app.threads.run(_decompress, body, _WINDOWS[encoding], limit)
-    return decompressed
+    return decompressed, len(decompressed)
 
 
 def header_length(exchange: Exchange) -> int | None:
@@ -46,19 +47,18 @@ def header_length(exchange: Exchange) -> int | None:
 
 
 def _decompress(body: bytes, window: int, limit: int) -> bytes:
-    parts, size = [], 0
+    decompressed = io.BytesIO()
     decompressor = zlib.decompressobj(window)
     try:
         left = body
         while left and not decompressor.eof:
             part = decompressor.decompress(left, _STEP)
-            size += len(part)
-            if size > limit:
+            if decompressed.tell() + len(part) > limit:
                 raise BodyTooLarge(f"The body is over the limit of {limit / 1e6:g} MB when it is decompressed.")
-            parts.append(part)
+            decompressed.write(part)
             left = decompressor.unconsumed_tail
     except zlib.error as error:
         raise InvalidRequest(f"The body cannot be decompressed ({error}).") from None
     if not decompressor.eof or decompressor.unused_data:
         raise InvalidRequest("The body is no single compressed stream: it is truncated, or more follows it.")
-    return b"".join(parts)
+    return decompressed.getvalue()

@@ -23,11 +23,14 @@ from service.api.v2.tensors import (
 )
 from service.errors import InvalidRequest, truncate
 from service.inference.cards import ManifestBase, TensorSpec
+from service.inference.rows import Rows
 from service.tasks.documents import parse_json
 
-# The most values in the JSON of a request; more are sent as binary tensors, which take a tenth of the time.
-_MOST_VALUES = 2_000_000
-_MOST_TENSORS = 256
+# The most values in JSON, or in typed contents of gRPC; binary tensors take a tenth of the time.
+MOST_VALUES = 2_000_000
+MOST_TENSORS = 256
+# The most values of a response that `classification` names; each takes a microsecond.
+_MOST_NAMED = 200_000
 _MOST_TIMEOUT = 2**63
 _SEQUENCES = ("sequence_id", "sequence_start", "sequence_end")
 
@@ -53,8 +56,8 @@ class _Output(_Part):
 
 class _Request(_Part):
     id: str = ""
-    inputs: Annotated[list[_Input], Field(max_length=_MOST_TENSORS)]
-    outputs: Annotated[list[_Output], Field(max_length=_MOST_TENSORS)] = []
+    inputs: Annotated[list[_Input], Field(max_length=MOST_TENSORS)]
+    outputs: Annotated[list[_Output], Field(max_length=MOST_TENSORS)] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +101,16 @@ class Inference:
         return len(self.inputs[0]) if self.batched else 1
 
     @property
-    def items(self) -> list[Any]:
-        """The items as `CallScope.infer` takes them: views of the arrays."""
+    def size(self) -> int:
+        """The bytes of the inputs, without those of strings."""
+        return sum(array.nbytes for array in self.inputs)
+
+    @property
+    def items(self) -> Sequence[Any]:
+        """The items as `CallScope.infer` takes them."""
         if not self.batched:
             return [self.inputs[0] if len(self.inputs) == 1 else self.inputs]
-        return list(self.inputs[0]) if len(self.inputs) == 1 else list(zip(*self.inputs, strict=True))
+        return Rows(self.inputs)
 
 
 def read_request(body: bytes, header_length: int | None, manifest: ManifestBase, most: int) -> Inference:
@@ -123,7 +131,7 @@ def read_request(body: bytes, header_length: int | None, manifest: ManifestBase,
     if header_length is not None and header_length > len(body):
         raise InvalidRequest(f"Inference-Header-Content-Length is {header_length}, but the body has {len(body)} bytes.")
     end = len(body) if header_length is None else header_length
-    document = parse_json(body[:end] if end < len(body) else body, strings=_MOST_VALUES, values=_MOST_VALUES)
+    document = parse_json(body[:end] if end < len(body) else body, strings=MOST_VALUES, values=MOST_VALUES)
     try:
         request = _Request.model_validate(document)
     except ValidationError as error:
@@ -178,9 +186,22 @@ def ask(
         if not isinstance(sent, bool):
             raise BadTensor(f"output {name!r}: `binary_data` must be true or false")
         wanted.append(Wanted(indices[name], classes, sent))
+        size = math.prod(shape := manifest.outputs[indices[name]].shape[manifest.batched :])
+        if -1 not in shape:  # otherwise it is known once the model has run
+            _check_size(name, wanted[-1], len(inputs[0]) if manifest.batched else 1, size)
     if len({each.index for each in wanted}) < len(wanted):
         raise BadTensor("an output is asked for twice")
     return Inference(id, tuple(inputs), manifest.batched, tuple(wanted), timeout, background)
+
+
+def _check_size(name: str, wanted: Wanted, count: int, size: int) -> None:
+    """Raises BadTensor if an output of `count` items, each of `size` values, takes too long to write."""
+    if wanted.classes and count * min(wanted.classes, size) > _MOST_NAMED:
+        raise BadTensor(f"output {name!r}: `classification` names at most {_MOST_NAMED} values in a response")
+    if not wanted.classes and not wanted.binary and count * size > MOST_VALUES:
+        raise BadTensor(
+            f"output {name!r}: has {count * size} values, and JSON holds at most {MOST_VALUES}: ask for binary data"
+        )
 
 
 class Given(NamedTuple):
@@ -274,8 +295,12 @@ def write_response(
 
 
 def output_of(wanted: Wanted, manifest: ManifestBase, rows: Sequence[tuple[Any, ...]]) -> tuple[TensorSpec, Array]:
-    """An output of all items."""
+    """An output of all items; raises InvalidRequest if it is too large to be written."""
     spec = manifest.outputs[wanted.index]
+    try:
+        _check_size(spec.name, wanted, len(rows), rows[0][wanted.index].size)
+    except BadTensor as error:
+        raise InvalidRequest(f"{error}.") from None
     array = np.stack([row[wanted.index] for row in rows])
     if wanted.classes:
         array = classify(array, wanted.classes, manifest.labels)
@@ -340,7 +365,7 @@ def _raw(body: bytes, manifest: ManifestBase) -> Inference:
     try:
         if len(open_axes) == 1 and spec.dtype != "str":
             rest = math.prod(size for size in shape if size >= 0) * np.dtype(spec.dtype).itemsize
-            shape[open_axes[0]] = len(body) // rest
+            shape[open_axes[0]] = len(body) // rest if rest else 0
         elif open_axes:
             raise BadTensor(f"input {spec.name!r}: has open axes; send its shape")
         checked = check_shape(spec.name, shape, spec, 1 if manifest.batched else None, manifest.longest)

@@ -113,12 +113,17 @@ async def _infer(exchange: Exchange, _query: Any) -> Answer:
     version = exchange.lease(exchange.path_params["name"], exchange.path_params.get("version"))
     version.batcher.admission.expect(call, at_once=exchange.small)
     length = header_length(exchange)
-    body = await read_body(exchange)
+    body, uncounted = await read_body(exchange)
     call.progressed()  # the time in which the body arrived was the client's
-    asked = await app.threads.run_sized(len(body), read_request, body, length, version.manifest, app.settings.max_items)
-    exchange.facts["items"] = asked.count
-    exchange.charge(asked.count)
-    rows = await answers.run(call, version, asked)
+    with app.budget.hold(uncounted):
+        asked = await app.threads.run_sized(
+            len(body), read_request, body, length, version.manifest, app.settings.max_items
+        )
+        # A number takes two bytes of JSON, and up to eight in memory. Binary tensors are views of the body.
+        with app.budget.hold(max(0, asked.size - len(body))):
+            exchange.facts["items"] = asked.count
+            exchange.charge(asked.count)
+            rows = await answers.run(call, version, asked)
     content, head = await app.threads.run_sized(
         answers.size_of(rows), write_response, asked, version.manifest, version.version, rows
     )

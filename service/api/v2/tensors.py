@@ -3,6 +3,7 @@
 import math
 import struct
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,10 @@ DATATYPES: dict[str, Any] = {
     "BYTES": np.object_,
 }
 _NAMES = {np.dtype(dtype).name: name for name, dtype in DATATYPES.items()} | {"str": "BYTES"}
+# Of the values in JSON, by the kind of a dtype.
+_PYTHON_TYPES: dict[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}}
 # The most axes of a tensor.
-_MOST_AXES = 16
+MOST_AXES = 16
 _SHOWN = 8
 
 
@@ -63,7 +66,7 @@ def check_shape(name: str, shape: Sequence[Any], spec: TensorSpec, most: int | N
         BadTensor: it does not fit.
     """
     expected = f"the model takes {describe_shape(spec.shape)}"
-    if len(shape) > _MOST_AXES or not all(isinstance(size, int) and not isinstance(size, bool) for size in shape):
+    if len(shape) > MOST_AXES or not all(isinstance(size, int) and not isinstance(size, bool) for size in shape):
         raise BadTensor(f"input {name!r}: its shape must be a list of whole numbers; {expected}")
     shown = describe_shape(shape)
     if len(shape) != len(spec.shape):
@@ -98,31 +101,26 @@ def from_json(name: str, data: Any, dtype: str, shape: tuple[int, ...]) -> Array
     if not isinstance(data, list):
         raise BadTensor(f"input {name!r}: `data` must be a list")
     count = math.prod(shape)
-    if dtype == "str":
-        return _texts(name, _flat(data), count).reshape(shape)
-    wanted = np.dtype(dtype)
-    try:
-        found = np.array(data)
-    except (ValueError, OverflowError):
-        raise BadTensor(f"input {name!r}: the lists in `data` have different lengths, or hold no numbers") from None
-    if found.size != count or (found.ndim > 1 and found.shape != shape):
+    values, found = _flatten(name, data)
+    if len(values) != count or (len(found) > 1 and found != shape):
         raise BadTensor(
-            f"input {name!r}: `data` has the shape {describe_shape(found.shape)}, its shape says "
+            f"input {name!r}: `data` has the shape {describe_shape(found)}, its shape says "
             f"{describe_shape(shape)}, which are {count} values"
         )
-    kinds = {"b": "b", "u": "iu", "i": "iu", "f": "iuf"}[wanted.kind]
-    if found.dtype.kind not in kinds:
+    if dtype == "str":
+        return _texts(name, values).reshape(shape)
+    wanted = np.dtype(dtype)
+    # NumPy would find a type that holds all values: beside a long string, every number takes as much as the string.
+    if not set(map(type, values)) <= _PYTHON_TYPES[wanted.kind]:
         raise BadTensor(f"input {name!r}: `data` holds values that are no {_NAMES[wanted.name]}")
-    if wanted.kind in "ui":
-        limits = np.iinfo(wanted)
-        if int(found.min()) < limits.min or int(found.max()) > limits.max:
-            raise BadTensor(f"input {name!r}: {_NAMES[wanted.name]} goes from {limits.min} to {limits.max}")
-        return found.astype(wanted).reshape(shape)
-    with np.errstate(over="ignore"):
-        values = found.astype(wanted)
-    if wanted.kind == "f" and (np.isinf(values) & np.isfinite(found)).any():
-        raise BadTensor(f"input {name!r}: `data` holds numbers that are too large for {_NAMES[wanted.name]}")
-    return values.reshape(shape)
+    try:
+        with np.errstate(over="raise"):
+            # In two steps: a Python number that is out of range becomes infinite without a word.
+            exact = np.array(values, np.float64 if wanted.kind == "f" else wanted)
+            return exact.astype(wanted, copy=False).reshape(shape)
+    except (OverflowError, FloatingPointError):
+        limits = np.finfo(wanted) if wanted.kind == "f" else np.iinfo(wanted)
+        raise BadTensor(f"input {name!r}: {_NAMES[wanted.name]} goes from {limits.min} to {limits.max}") from None
 
 
 def from_bytes(name: str, data: memoryview, dtype: str, shape: tuple[int, ...]) -> Array:
@@ -133,7 +131,7 @@ def from_bytes(name: str, data: memoryview, dtype: str, shape: tuple[int, ...]) 
     """
     count = math.prod(shape)
     if dtype == "str":
-        return _texts(name, _elements(name, data, count), count).reshape(shape)
+        return _texts(name, _elements(name, data, count)).reshape(shape)
     wanted = np.dtype(dtype)
     if len(data) != count * wanted.itemsize:
         raise BadTensor(
@@ -145,12 +143,13 @@ def from_bytes(name: str, data: memoryview, dtype: str, shape: tuple[int, ...]) 
     return np.frombuffer(data, wanted.newbyteorder("<")).reshape(shape)
 
 
-def to_bytes(array: Array) -> bytes:
-    """The bytes of a binary tensor."""
+def to_bytes(array: Array) -> bytes | memoryview:
+    """The bytes of a binary tensor, as a view where that is possible."""
     if array.dtype.kind in "OUS":
         encoded = [each if isinstance(each, bytes) else str(each).encode() for each in array.ravel()]
         return b"".join(part for each in encoded for part in (struct.pack("<I", len(each)), each))
-    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    little_endian = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return np.ascontiguousarray(little_endian).reshape(-1).view(np.uint8).data
 
 
 def to_json(array: Array) -> list[Any]:
@@ -184,21 +183,16 @@ def classify(array: Array, most: int, labels: Sequence[str]) -> Array:
     return np.array(texts, dtype=np.object_).reshape(len(array), most)
 
 
-def _flat(data: list[Any]) -> list[Any]:
-    """The values of nested lists, without recursion."""
-    values: list[Any] = []
-    left = [iter(data)]
-    while left:
-        for each in left[-1]:
-            if isinstance(each, list):
-                if len(left) >= _MOST_AXES:
-                    raise BadTensor("`data` is nested too deeply")
-                left.append(iter(each))
-                break
-            values.append(each)
-        else:
-            left.pop()
-    return values
+def _flatten(name: str, data: list[Any]) -> tuple[list[Any], tuple[int, ...]]:
+    """The values of nested lists of the same lengths, and their shape; without a loop over the values in Python."""
+    shape = [len(data)]
+    while data and isinstance(data[0], list):
+        lengths = set(map(len, data)) if set(map(type, data)) == {list} else set()
+        if len(lengths) != 1 or len(shape) == MOST_AXES:
+            raise BadTensor(f"input {name!r}: the lists in `data` have different lengths, or hold no numbers")
+        shape += lengths
+        data = list(chain.from_iterable(data))
+    return data, tuple(shape)
 
 
 def _elements(name: str, data: memoryview, count: int) -> list[bytes]:
@@ -219,15 +213,13 @@ def _elements(name: str, data: memoryview, count: int) -> list[bytes]:
     return values
 
 
-def _texts(name: str, values: Sequence[Any], count: int) -> Array:
-    if len(values) != count:
-        raise BadTensor(f"input {name!r}: `data` has {len(values)} values; its shape says {count}")
+def _texts(name: str, values: Sequence[Any]) -> Array:
     try:
         texts = [each.decode() if isinstance(each, bytes) else each for each in values]
     except UnicodeDecodeError:
         raise BadTensor(f"input {name!r}: an element of BYTES is not UTF-8") from None
-    if not all(isinstance(each, str) for each in texts):
+    if not set(map(type, texts)) <= {str}:
         raise BadTensor(f"input {name!r}: `data` holds values that are no strings")
-    found = np.empty(count, np.object_)
+    found = np.empty(len(texts), np.object_)
     found[:] = texts
     return found

@@ -3,13 +3,14 @@
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
 import pytest
 
-from quartet.conformance import rest
+from quartet.conformance import rest, rpc
 from quartet.conformance.command_line import main
 from quartet.conformance.suite import Session, run
 from tests.server import Server
@@ -63,12 +64,19 @@ def careless() -> Iterator[str]:
 
 
 def test_the_service_conforms(everything: Server):
-    with everything.client() as client:
+    with everything.client() as client, closing(rpc.Calls(f"127.0.0.1:{everything.grpc_port}", {})) as calls:
         for model in ("classifier", "detector", "topics", "tabular", "autoencoder", "decoder"):
-            results = list(run(Session(client, model), rest.CHECKS))
+            results = list(run(Session(client, model, calls=calls), [*rest.CHECKS, *rpc.CHECKS]))
             wrong = [(each.check.name, each.why) for each in results if each.verdict == "failed"]
             assert not wrong, model
-            assert sum(each.verdict == "passed" for each in results) >= 25
+            assert sum(each.verdict == "passed" for each in results) >= 25 + len(rpc.CHECKS)
+
+
+def test_the_command_checks_grpc_too(everything: Server, capsys: pytest.CaptureFixture[str]):
+    assert main([everything.url, "--model", "topics", "--grpc", f"127.0.0.1:{everything.grpc_port}"]) == 0
+    assert "gRPC: inference, raw contents" in capsys.readouterr().out
+    assert main([everything.url, "--model", "topics", "--grpc", "127.0.0.1:9", "--details"]) == 1
+    assert "> ServerLive" in capsys.readouterr().out
 
 
 def test_what_a_careless_server_does_wrong_is_named(careless: str):

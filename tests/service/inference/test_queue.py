@@ -145,13 +145,14 @@ def test_nobody_waits_for_more_than_twice_as_long_as_in_a_round(calls, max_batch
         while left or waiting:
             for owner, count in left[:arrivals]:
                 call = CallScope(owner=owner)
-                submission = Submission(call, loop.create_future(), [None] * count, count, count, 0.0)
-                queue.push(queue.hold(call, count), submission, [owner] * count)
+                submission = Submission(call, loop.create_future(), [owner] * count, 0.0)
+                queue.push(queue.hold(call, count), submission)
                 waiting[owner] += count
             del left[:arrivals]
             taken = queue.pop(max_batch)
             assert len(taken) == min(max_batch, waiting.total())
-            for _, _, owner in taken:
+            for submission, index in taken:
+                owner = submission.items[index]
                 waiting[owner] -= 1
                 for other in waiting:
                     waited[other] = 0 if other == owner else waited[other] + 1

@@ -6,12 +6,15 @@ import threading
 import time
 from collections.abc import AsyncIterator
 
+import numpy as np
 import pytest
 
 from service.errors import Abandoned
 from service.inference.batcher import Batcher
-from service.inference.queue import FairQueue
+from service.inference.queue import FairQueue, Submission
+from service.inference.rows import Rows
 from service.inference.scheduler import Batch, Flow, Scheduler
+from service.inference.scope import CallScope
 from tests.gated import PATIENCE, Gated, Recorder, enqueue, submit
 
 Parts = tuple[Batcher, Gated, Gated]
@@ -278,3 +281,23 @@ async def test_a_lone_clients_short_item_runs_on_the_event_loop(clients: int, it
         await batcher.close()
         await scheduler.close()
     assert [thread is threading.current_thread() for thread in threads] == [here]
+
+
+async def test_items_of_one_submission_stay_together():
+    future = asyncio.get_running_loop().create_future()
+    one, other = (Submission(CallScope(), future, Rows((np.arange(4) + start,)), 0.0) for start in (0, 10))
+    seen = []
+
+    def run(items):
+        seen.append(items)
+        return list(items)
+
+    for entries, expected in (
+        ([(one, 1), (one, 2)], [1, 2]),
+        ([(one, 0), (other, 0), (one, 1)], [0, 10, 1]),
+        ([(one, 3), (other, 0)], [3, 10]),
+    ):
+        batch = Batch(entries)
+        batch.run(run)
+        assert batch.results == expected
+    assert [isinstance(items, Rows) for items in seen] == [True, False, False]

@@ -1,5 +1,11 @@
-import numpy as np
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
+import numpy as np
+import pytest
+
+from service.inference.rows import Rows
 from service.inference.stacking import run_alike, run_batch, run_each, run_ragged
 
 
@@ -56,3 +62,36 @@ def test_without_a_batch_axis_each_item_runs_by_itself():
 
     rows = run_each(run, ("a", "b"), [(np.array([1.0, 2.0]), np.float32(3)), (np.array([1.0]), np.float32(2))])
     assert [row[0].tolist() for row in rows] == [[3, 6], [2]]
+
+
+@pytest.mark.parametrize("stack", [run_batch, run_alike, partial(run_ragged, lengths=(8,))])
+def test_rows_are_not_copied(stack: Callable[..., Any]):
+    array = np.arange(12).reshape(4, 3)
+    seen = []
+
+    def run(inputs):
+        seen.append(inputs["a"])
+        return [inputs["a"].sum(1)]
+
+    rows = stack(run, ("a",), Rows((array,))[1:3])
+    assert [int(row[0]) for row in rows] == [12, 21]
+    assert np.shares_memory(seen[0], array)
+
+
+def test_rows_that_are_not_aligned_are_copied():
+    array = np.frombuffer(memoryview(b"?" + np.arange(4, dtype=np.float32).tobytes())[1:], np.float32).reshape(2, 2)
+    seen = []
+
+    def run(inputs):
+        seen.extend(inputs.values())
+        return [inputs["a"] + inputs["b"]]
+
+    rows = run_batch(run, ("a", "b"), Rows((array, np.ones((2, 2), np.float32))))
+    assert [row[0].tolist() for row in rows] == [[1, 2], [3, 4]]
+    assert all(each.flags.aligned for each in seen)
+
+
+def test_rows_are_a_sequence():
+    one, two = Rows((np.arange(3),)), Rows((np.arange(3), np.arange(3) * 2))
+    assert (len(one), list(one), one[2], list(one[1:])) == (3, [0, 1, 2], 2, [1, 2])
+    assert (list(two), two[1]) == ([(0, 0), (1, 2), (2, 4)], (1, 2))

@@ -1,5 +1,6 @@
 """The gRPC server, called as clients of the protocol call it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 
 from service.access.start import ring_of
+from service.api.grpc import server
 from service.api.grpc.messages import pb
 from service.app import create_app
 from service.settings import Settings
 from tests.keyed import write_keys
-from tests.tiny import LABELS, SIZE, answer, solid
+from tests.tiny import LABELS, SIZE, answer, solid, write_model
 
 IMAGES = np.stack([solid(label) for label in LABELS])
 METHODS = {
@@ -118,7 +120,7 @@ async def test_typed_contents(client: Client):
 
 async def test_a_model_is_unloaded_and_loaded(client: Client):
     await client.call("RepositoryModelUnload", model_name="classifier")
-    assert (await client.refused("ModelReady", name="classifier"))[0] is grpc.StatusCode.NOT_FOUND
+    assert not (await client.call("ModelReady", name="classifier")).ready
     await client.call("RepositoryModelLoad", model_name="classifier")
     assert (await client.call("ModelReady", name="classifier")).ready
 
@@ -132,6 +134,17 @@ async def test_a_model_is_unloaded_and_loaded(client: Client):
         (request(inputs=[], raw_input_contents=[]), "INVALID_ARGUMENT", "is missing"),
         (request(parameters={"sequence_id": {"int64_param": 4}}), "INVALID_ARGUMENT", "no sequences"),
         (request(outputs=[{"name": "none"}]), "INVALID_ARGUMENT", "has no output"),
+        (request(outputs=[{"name": "none"}] * 257), "INVALID_ARGUMENT", "has 257 outputs; at most 256"),
+        (
+            request(parameters={str(index): {"bool_param": True} for index in range(257)}),
+            "INVALID_ARGUMENT",
+            "257 parameters",
+        ),
+        (
+            request(inputs=[{"name": "images", "datatype": "UINT8", "shape": [1] * 5000}]),
+            "INVALID_ARGUMENT",
+            "must be a list of whole numbers",
+        ),
     ],
 )
 async def test_refusals(client: Client, fields: dict[str, Any], code: str, said: str):
@@ -142,6 +155,100 @@ async def test_refusals(client: Client, fields: dict[str, Any], code: str, said:
 async def test_a_message_over_the_limit_is_refused(client: Client):
     code, _ = await client.refused("ModelInfer", **request(raw_input_contents=[bytes(3_000_000)]))
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_bytes_that_are_no_message(address: str):
+    async with grpc.aio.insecure_channel(address) as channel:
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        for content in (b"\x3a\x05abc", b"\x08\x00" * 5000):
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await infer(content, timeout=30)
+            assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "cannot be read" in str(error.value.details())
+
+
+async def test_messages_without_tensors_are_small(client: Client):
+    assert "does not need" in (await client.refused("ModelReady", name="a" * 20_000))[1]
+
+
+async def test_typed_contents_are_bounded(settings: Settings, tmp_path: Path):
+    # 17 MB of integers, which take one byte each in the message and eight in memory.
+    fields = request()
+    del fields["raw_input_contents"]
+    message = pb.InferRequest(**fields)
+    message.inputs[0].contents.uint_contents.extend(bytes(17 << 20))
+    async with (
+        serving(settings.model_copy(update={"max_body_mb": 64, "state": tmp_path})) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")(message.SerializeToString())
+        assert "send them in raw_input_contents" in str(error.value.details())
+        del message.inputs[0].contents.uint_contents[3 << 20 :]
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")(message.SerializeToString())
+        assert "over 2000000 values" in str(error.value.details())
+
+
+async def test_a_message_is_not_read_without_a_key(settings: Settings, tmp_path: Path):
+    keys = write_keys(tmp_path / "keys.toml", infer={"scopes": ["infer"]})
+    async with (
+        serving(settings.model_copy(update={"keys": keys, "max_body_mb": 64})) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+
+        async def endless() -> AsyncIterator[bytes]:
+            await asyncio.sleep(60)
+            yield b""
+
+        call = channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")(endless())
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await asyncio.wait_for(call, 10)
+        assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_message_that_does_not_arrive(settings: Settings, tmp_path: Path):
+    async with (
+        serving(settings.model_copy(update={"timeout": 0.3, "state": tmp_path})) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+
+        async def late() -> AsyncIterator[bytes]:
+            await asyncio.sleep(60)
+            yield b""
+
+        call = channel.stream_unary("/inference.GRPCInferenceService/ServerLive")(late())
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await asyncio.wait_for(call, 10)
+        assert "did not arrive" in str(error.value.details())
+        assert (await Client(channel).call("ServerLive")).live
+
+
+async def test_a_slow_message_gives_way(address: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server, "_SLOW_SECONDS", 0.2)
+
+    async def late() -> AsyncIterator[bytes]:
+        await asyncio.sleep(60)
+        yield b""
+
+    async with grpc.aio.insecure_channel(address) as channel:
+        slow = [channel.stream_unary("/inference.GRPCInferenceService/ServerLive")(late()) for _ in range(16)]
+        await asyncio.sleep(0.5)
+        assert not any(call.done() for call in slow)
+        assert (await asyncio.wait_for(Client(channel).call("ServerLive"), 10)).live
+        assert {await call.code() for call in slow if call.done()} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+        for call in slow:
+            call.cancel()
+
+
+async def test_large_messages_share_the_memory_for_bodies(settings: Settings, tmp_path: Path):
+    async with (
+        serving(settings.model_copy(update={"max_memory_mb": 1, "state": tmp_path})) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        refused = await Client(channel).refused("ModelInfer", **request(raw_input_contents=[bytes(1_500_000)]))
+    assert refused[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "no room" in refused[1]
 
 
 async def test_keys_open_what_their_scope_says(settings: Settings, tmp_path: Path):
@@ -166,3 +273,27 @@ async def test_keys_open_what_their_scope_says(settings: Settings, tmp_path: Pat
             assert (await stranger.refused(name, **fields))[0] is grpc.StatusCode.NOT_FOUND
         assert not (await stranger.call("RepositoryIndex")).models
         assert not (await stranger.call("ModelStatistics")).model_stats
+
+
+@pytest.mark.parametrize("end", ["deadline", "cancellation", "timeout"])
+async def test_what_nobody_waits_for_leaves_the_queue(settings: Settings, tmp_path: Path, end: str):
+    write_model(tmp_path / "models", slow=20, max_batch=1)
+    running = serving(settings.model_copy(update={"models": tmp_path / "models"}))
+    async with running as address, grpc.aio.insecure_channel(address) as channel:
+        many = {"name": "images", "datatype": "UINT8", "shape": [500, SIZE, SIZE, 3]}
+        parameters = {"timeout": {"int64_param": 500_000}} if end == "timeout" else {}
+        message = pb.InferRequest(
+            **request(inputs=[many], raw_input_contents=[bytes(500 * IMAGES[0].size)], parameters=parameters)
+        )
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        call = infer(message.SerializeToString(), timeout=0.5 if end == "deadline" else 30)
+        batcher = running.app.repository.models["classifier"].batcher
+        async with asyncio.timeout(10):
+            while not batcher.admission.held:  # noqa: ASYNC110 - there is no event to wait for
+                await asyncio.sleep(0.01)
+            if end == "cancellation":
+                call.cancel()
+            else:
+                assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            while batcher.admission.held or batcher.depth:  # noqa: ASYNC110 - there is no event to wait for
+                await asyncio.sleep(0.01)

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from service.app import create_app
 from service.settings import Settings
-from tests.tiny_tensors import write_means, write_scaled, write_sums, write_words
+from tests.tiny_tensors import write_means, write_scaled, write_sums, write_tensors, write_words
 
 
 @pytest.fixture
@@ -68,6 +71,37 @@ async def test_without_a_batch_axis_the_tensors_are_one_item(tensors: httpx.Asyn
     assert config["max_batch_size"] == 0
     assert [each["dims"] for each in config["input"]] == [[-1, 2], []]
     assert "dynamic_batching" not in config
+
+
+async def test_answers_that_take_too_long_to_write_are_refused_before_they_are_made(tmp_path: Path):
+    many = 1_500_000
+    write_tensors(
+        tmp_path,
+        "many",
+        [helper.make_node("Constant", [], ["times"], value=onnx.numpy_helper.from_array(np.array([1, many]))),
+         helper.make_node("Tile", ["x", "times"], ["y"])],
+        {"x": ("int8", ["batch", 1])},
+        {"y": ("int8", ["batch", many])},
+        {"x": np.ones((1, 1), np.int8), "y": np.ones((1, many), np.int8)},
+    )  # fmt: skip
+    app = create_app(Settings(models=tmp_path, device="cpu"))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client,
+    ):
+        for parameters, said in (({}, "ask for binary data"), ({"classification": many}, "at most 200000 values")):
+            body = {
+                "inputs": [{"name": "x", "datatype": "INT8", "shape": [2, 1], "data": [1, 2]}],
+                "outputs": [{"name": "y", "parameters": parameters}],
+            }
+            response = await client.post("/v2/models/many/infer", json=body)
+            assert (response.status_code, said in response.json()["error"]) == (400, True)
+        app.observers.flush()
+        (counts,) = (await client.get("/v2/models/many/stats")).json()["model_stats"]
+        assert counts["execution_count"] == 0
+        body["outputs"] = [{"name": "y", "parameters": {"binary_data": True}}]
+        response = await client.post("/v2/models/many/infer", json=body)
+        assert response.content.endswith(b"\x02" * many)
 
 
 async def test_values_out_of_range_are_refused(tensors: httpx.AsyncClient):

@@ -186,6 +186,18 @@ async def test_compressed_bodies_are_bounded(client: httpx.AsyncClient):
         assert set(response.json()) == {"error"}
 
 
+async def test_decompressed_bodies_share_the_memory_for_bodies(client: httpx.AsyncClient):
+    budget = client._transport.app.budget  # type: ignore[attr-defined]
+    content = gzip.compress(json.dumps(request()).encode() + b" " * 300_000)
+    headers = {"Content-Encoding": "gzip"}
+    assert (await client.post(INFER, content=content, headers=headers)).status_code == 200
+    assert budget.used == 0
+    budget.used = budget._total - 300_000
+    refused = await client.post(INFER, content=content, headers=headers)
+    assert (refused.status_code, "no room" in refused.json()["error"]) == (429, True)
+    assert budget.used == budget._total - 300_000
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
