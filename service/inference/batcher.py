@@ -11,6 +11,7 @@ from typing import Any
 from service.errors import Abandoned, DeadlineExceeded, InferenceFailed, Overloaded
 from service.inference.admission import Admission, Reservation
 from service.inference.call import BACKGROUND, QueuedCall
+from service.inference.manifest import without_folders
 from service.inference.observers import BatchRan, DropReason, ItemsDropped, Label, Observers
 from service.inference.queue import FairQueue, Submission
 from service.inference.scheduler import Batch, Flow, Run, Scheduler
@@ -247,7 +248,7 @@ def _nowhere(_: Batch) -> None:
 def _answer(submission: Submission) -> None:
     for index, result in enumerate(submission.results):
         if isinstance(result, Exception):
-            error = InferenceFailed(f"The model failed on this input: {result}", index=index)
+            error = InferenceFailed(f"The model failed on this input: {without_folders(str(result))}", index=index)
             error.__cause__ = result
             submission.fail(error)
             return

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.inference.device import DeviceLost, end_process
+from service.inference.manifest import without_folders
 from service.inference.queue import Entry, FairQueue
 
 logger = logging.getLogger(__name__)
@@ -281,7 +282,9 @@ def attempt(run: Run, items: Sequence[Any]) -> list[Any]:
     except Exception as error:  # whatever a model raises must not end the thread
         failure = error
     if len(items) == 1:
-        logger.error("an item failed", exc_info=failure)
+        # A traceback for each would let clients fill the log.
+        logger.error("an item failed: %s", without_folders(str(failure)).partition("\n")[0])
+        logger.debug("an item failed", exc_info=failure)
         return [failure]
     half = len(items) // 2
     return attempt(run, items[:half]) + attempt(run, items[half:])

@@ -7,7 +7,7 @@ import shutil
 import signal
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -114,7 +114,8 @@ class Worker:
     async def _listen(self) -> None:
         """Follows the supervisor, and ends the worker when the supervisor is gone."""
         reader, self._writer = await asyncio.open_unix_connection(sock=self._channel)
-        with closing(self._writer):
+        # A supervisor that is killed before it has read a heartbeat resets the connection.
+        with closing(self._writer), suppress(ConnectionError):
             self.heartbeat()
             async for line in reader:
                 if line == RELOAD:

@@ -1,5 +1,6 @@
 """What the protocol's requests about models are answered with, over REST and gRPC alike."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ from service.access.caller import actor, visible
 from service.api.v2.descriptions import describe_configuration, describe_model
 from service.api.v2.inference import Inference
 from service.api.v2.statistics import Statistics
-from service.errors import InvalidRequest, truncate
+from service.errors import InferenceFailed, InvalidRequest, truncate
 from service.inference.leases import Lease, Version
 from service.inference.scope import CallScope
 from service.stack.application import Application
@@ -15,6 +16,8 @@ from service.stack.application import Application
 # Of a request that came through the gate: the key, the client, the headers.
 _Scope = Any
 _Document = dict[str, Any]
+# Characters of what the runtime says.
+_MOST_REASON = 400
 
 
 def is_live(app: Application) -> bool:
@@ -95,12 +98,22 @@ async def change_model(app: Application, scope: _Scope, name: str, parameters: A
 
 
 async def run(call: CallScope, version: Version, asked: Inference) -> list[Any]:
-    """The results of an inference, for each item a row of every output; see `CallScope.infer`."""
+    """The results of an inference, for each item a row of every output; see `CallScope.infer`.
+
+    Raises:
+        InvalidRequest: an adopted graph cannot run these values, though it is in order.
+    """
     if asked.timeout is not None:
         call.expire_after(asked.timeout)
     if asked.background:
         call.run_in_background()
-    return await call.infer(version, asked.items)
+    try:
+        return await call.infer(version, asked.items)
+    except InferenceFailed as error:
+        # Nothing tells which values a graph takes that was trained elsewhere.
+        if version.manifest.adopted is None or version.batcher.trouble(math.inf):
+            raise
+        raise InvalidRequest(truncate(error.detail, _MOST_REASON)) from None
 
 
 def size_of(rows: Sequence[Any]) -> int:

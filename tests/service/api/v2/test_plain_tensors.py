@@ -110,6 +110,15 @@ async def test_values_out_of_range_are_refused(tensors: httpx.AsyncClient):
     assert answer["error"] == "input 'signal': the value at [0, 1] must be from 0 to 1."
 
 
+async def test_values_that_the_graph_cannot_run_are_the_clients_fault(tensors: httpx.AsyncClient):
+    for _ in range(12):  # more than make a model suspect
+        body = {"inputs": [{"name": "words", "datatype": "BYTES", "shape": [1, 2], "data": ["1", "no number"]}]}
+        refused = await tensors.post("/v2/models/words/infer", json=body)
+        assert (refused.status_code, "failed on this input" in refused.json()["error"]) == (400, True)
+    assert (await tensors.get("/v2/models/words/ready")).status_code == 200
+    assert values(await infer(tensors, "words", ("words", "BYTES", [1, 2], ["12", "7"]))) == [["12", "7"]]
+
+
 async def test_they_are_listed_without_data_and_without_an_operation(tensors: httpx.AsyncClient):
     listed = (await tensors.get("/v1/models")).json()["models"]
     assert [(each["name"], each["task"], each["data"]) for each in listed] == [
