@@ -105,7 +105,10 @@ def make_parser(prog: str, task: str = _PLAIN) -> argparse.ArgumentParser:
         "--task", choices=TASKS, default=_PLAIN, help="what the graph is for (default: %(default)s, any graph)"
     )
     parser.add_argument(
-        "--samples", type=Path, metavar="FILE", help="npz with an array for each input (default: random values)"
+        "--samples",
+        type=Path,
+        metavar="FILE",
+        help="npz with an array for each input, or what the task takes (default: random values)",
     )
     parser.add_argument(
         "--range",

@@ -17,8 +17,12 @@ ort.disable_telemetry_events()
 # Errors only: with a device's number, the runtime warns in each session of a kind of plugin that is not used here.
 ort.set_default_logger_severity(3)
 
+# Errors of a run are raised. The runtime's lines about them would let clients fill the log.
+_RUN = ort.RunOptions()
+_RUN.log_severity_level = 4
 # Runs with these options return free memory of the arena to the system afterwards.
 _RELEASE_MEMORY = ort.RunOptions()
+_RELEASE_MEMORY.log_severity_level = 4
 _RELEASE_MEMORY.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
 # Name, dtype as numpy names it, and dimensions: an int, or the name of an open one (None if it has none).
@@ -52,7 +56,7 @@ class CpuGraph:
         self._session = _open(graph, name, _options(threads))
         self.inputs, self.outputs = _tensors(self._session.get_inputs()), _tensors(self._session.get_outputs())
 
-    def run(self, inputs: Mapping[str, Array], options: ort.RunOptions | None = None) -> list[Array]:
+    def run(self, inputs: Mapping[str, Array], options: ort.RunOptions = _RUN) -> list[Array]:
         """The outputs, in the graph's order."""
         outputs: list[Array] = self._session.run(None, dict(inputs), options)
         return outputs
@@ -161,7 +165,7 @@ class CudaGraph:
             raise
 
     def _run_shape(self, shape: Shape | None, inputs: Mapping[str, Array]) -> list[Array]:
-        outputs: list[Array] = self._sessions[shape].run(None, dict(inputs))
+        outputs: list[Array] = self._sessions[shape].run(None, dict(inputs), _RUN)
         return outputs
 
 
