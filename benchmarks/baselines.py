@@ -160,6 +160,10 @@ def measure(each: Set, public: Path, logs: Path | None) -> dict[str, Any]:
     }
 
 
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
 def _kept(path: Path | None) -> dict[str, Any]:
     figures: dict[str, Any] = json.loads(path.read_text())["figures"] if path and path.is_file() else {}
     return figures
@@ -179,7 +183,7 @@ def _tables(rows: dict[str, Any]) -> Iterator[Table]:
                 f"{row['name']} ({row['source']}): `{row['command']}`",
                 ", ".join(f"{count:,}" for count in row["items"]),
                 f"{baseline['name']} ({duration(baseline['seconds'])})",
-                f"{baseline['validation']:.4g}, {baseline.get('model_validation') or float('nan'):.4g}",
+                f"{baseline['validation']:.4g}, {_figure(baseline.get('model_validation'))}",
                 f"{baseline['test']:.4g}, {row['test']:.4g}{interval}",
                 duration(row["estimated"] or 0),
                 duration(row["real"]),
