@@ -23,6 +23,7 @@ class Options(BaseModel):
     model: str
     version: str | None = Field(
         None,
+        min_length=1,
         max_length=64,
         description="which version answers: a number or an alias; without it the default one, or its canary",
     )

@@ -27,7 +27,9 @@ Name = Annotated[str, fastapi.Path(description="as in `GET /v1/models`", example
 VersionNumber = Annotated[
     str, fastapi.Path(description="number or alias, as in `GET /v1/models`", examples=["1"], max_length=64)
 ]
-Wanted = Annotated[str | None, fastapi.Query(description="a number or an alias; without it the default", max_length=64)]
+Wanted = Annotated[
+    str | None, fastapi.Query(description="a number or an alias; without it the default", min_length=1, max_length=64)
+]
 Value = TypeVar("Value")
 
 # A version in a path: none of the names that stand beside versions there.
