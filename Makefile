@@ -113,7 +113,7 @@ $(LOWEST)/.installed: $(FILES) | $(BIN)/python
 	@echo "installing the lowest versions of what the service needs into $(LOWEST) …"
 	@$(BIN)/python -m venv --clear $(LOWEST)
 	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	@$(LOWEST)/bin/uv pip compile --quiet --resolution lowest-direct --extra score --extra grpc \
+	@$(LOWEST)/bin/uv pip compile --quiet --resolution lowest-direct --extra score --extra grpc --extra traces \
 	  --python $(LOWEST)/bin/python --output-file $(LOWEST)/versions.txt pyproject.toml
 	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --requirement $(LOWEST)/versions.txt $(TOOLS)
 	@touch $@
