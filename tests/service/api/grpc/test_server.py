@@ -236,9 +236,12 @@ async def test_a_slow_message_gives_way(address: str, monkeypatch: pytest.Monkey
         await asyncio.sleep(0.5)
         assert not any(call.done() for call in slow)
         assert (await asyncio.wait_for(Client(channel).call("ServerLive"), 10)).live
-        assert {await call.code() for call in slow if call.done()} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+        codes = [asyncio.ensure_future(call.code()) for call in slow]
+        ended, _ = await asyncio.wait(codes, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        assert {code.result() for code in ended} == {grpc.StatusCode.DEADLINE_EXCEEDED}
         for call in slow:
             call.cancel()
+        await asyncio.wait(codes)
 
 
 async def test_large_messages_share_the_memory_for_bodies(settings: Settings, tmp_path: Path):
