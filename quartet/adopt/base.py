@@ -29,8 +29,9 @@ class Proposal:
         alone: why items run one at a time, whatever rows and batches answer; None if that decides.
         rows: whether the first axis of every tensor is the item; see `batching.decide`.
         lists: how answers are compared where the outputs are lists, such as detections; None if element by element.
+        sections: of the model card, in Markdown, beside those that every card has.
         write: writes what belongs to the version beside graph, golden file and manifest into its folder: the
-            manifest's companions, and `report/`.
+            manifest's companions, and a `report/` with a model card of its own in place of the usual one.
         call: a command for a shell that asks a served model; None for one that asks /v2 with a golden item.
     """
 
@@ -41,6 +42,7 @@ class Proposal:
     alone: str | None = None
     rows: bool = False
     lists: ListCard | None = None
+    sections: tuple[str, ...] = ()
     write: Callable[[Path, ManifestBase], None] = field(default=_write_nothing)
     call: str | None = None
 

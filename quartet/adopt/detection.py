@@ -11,7 +11,6 @@ import numpy as np
 from onnx import ModelProto, compose, numpy_helper
 
 from quartet.adopt.base import AdoptTask, Proposal
-from quartet.adopt.card import CARD, render
 from quartet.adopt.graph import Array, CannotAdopt, Loaded, RunFailed, Value, inputs_of, open_session, outputs_of
 from quartet.adopt.labels import labels_of
 from quartet.adopt.pixels import with_pixels
@@ -20,7 +19,7 @@ from quartet.adopt.samples import Kind, Samples, read
 from quartet.adopt.selection import FLOOR, MINIMUM_OPSET, MOST, Selection, with_selection
 from quartet.adopt.yolo import Ambiguous, Head, Layout, layout_of
 from service.errors import QuartetError
-from service.inference.cards import ListCard, ManifestBase
+from service.inference.cards import ListCard
 from service.tasks.detection.letterbox import letterbox
 from service.tasks.detection.manifest import DetectorManifest, LetterboxInput, Suppression
 from service.tasks.images import EncodedImage
@@ -104,19 +103,13 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
         "suppression": suppression,
         "confidence": options.confidence,
     }
-    section = _section(options.confidence, labels, found, suppression)
-
-    def write(folder: Path, manifest: ManifestBase) -> None:
-        (folder / CARD).parent.mkdir(exist_ok=True)
-        (folder / CARD).write_text(render(manifest, [section]))
-
     return Proposal(
         loaded.changed(model, *_lines(size, found, selection, origin)),
         samples,
         lambda common: DetectorManifest(**{**common, **more}),
         rows=True,
         lists=_lists(options.confidence, found),
-        write=write,
+        sections=(_section(options.confidence, labels, found, suppression),),
         call="curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' "
         f"'localhost:8000/v1/detect?model={options.name}'",
     )

@@ -103,7 +103,7 @@ def publish(proposal: Proposal, models: Path, name: str, *, most: int, command: 
             write_request(draft, manifest, golden)
         if not (draft / CARD).exists():
             (draft / CARD).parent.mkdir(exist_ok=True)
-            (draft / CARD).write_text(render(manifest))
+            (draft / CARD).write_text(render(manifest, proposal.sections))
         served = (path for path in sorted(draft.iterdir()) if path.is_file())
         manifest = manifest.model_copy(update={"files": {path.name: sha256(path) for path in served}})
         (draft / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")

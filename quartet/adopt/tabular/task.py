@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from quartet.adopt.base import AdoptTask, Proposal
-from quartet.adopt.card import CARD, render
 from quartet.adopt.composition import row_runner
 from quartet.adopt.graph import Array, CannotAdopt, Loaded, Value, inputs_of, outputs_of
 from quartet.adopt.samples import Samples
@@ -99,11 +98,6 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
             labels=answer.labels,
         )
 
-    def write(folder: Path, manifest: ManifestBase) -> None:
-        described = [_answered(answer.labels, target), _described(columns)]
-        (folder / CARD).parent.mkdir(exist_ok=True)
-        (folder / CARD).write_text(render(manifest, described))
-
     changed = f"one input {ROWS}, a matrix of {len(columns)} columns, instead of {', '.join(parts)}"
     return Proposal(
         loaded.changed(composed, changed, *answer.notes),
@@ -111,7 +105,7 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
         make_manifest,
         trials=Samples.of_rows({composed.graph.input[0].name: rows}, "random"),
         rows=True,
-        write=write,
+        sections=(_answered(answer.labels, target), _described(columns)),
         call=_call(columns, golden[0], options.name),
     )
 

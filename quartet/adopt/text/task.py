@@ -15,7 +15,6 @@ import numpy as np
 from onnx import ModelProto
 
 from quartet.adopt.base import AdoptTask, Proposal
-from quartet.adopt.card import CARD, render
 from quartet.adopt.composition import Composition, element_of, row_runner
 from quartet.adopt.graph import Array, CannotAdopt, Loaded, Value, declare, inputs_of, outputs_of
 from quartet.adopt.labels import labels_of
@@ -113,10 +112,8 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
             words=len(vocabulary.own_ids),
         )
 
-    def write(folder: Path, manifest: ManifestBase) -> None:
+    def write(folder: Path, _manifest: ManifestBase) -> None:
         vocabulary.tokenizer.save(str(folder / TOKENIZER))
-        (folder / CARD).parent.mkdir(exist_ok=True)
-        (folder / CARD).write_text(render(manifest, [_described(labels, longest)]))
 
     return Proposal(
         loaded.changed(composed, *changes),
@@ -126,6 +123,7 @@ def propose(loaded: Loaded, options: argparse.Namespace) -> Proposal:
         trials=Samples.of_rows({composed.graph.input[0].name: _padded(drawn.ids)}, drawn.kind),
         alone=f"padding moves a probability of a text by up to {moved:.2g}" if padding_matters else None,
         rows=True,
+        sections=(_described(labels, longest),),
         write=write,
         call=_call(texts.example, options.name),
     )
