@@ -167,7 +167,7 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
     )
-    app.state_metrics = State(lambda: getattr(app, "repository", None), ring)
+    app.state_metrics = State(ring)
     metrics.registry.register(app.state_metrics)
     # What holds for every request is a layer here, the innermost first.
     app.add_middleware(Limits, budget=budget, max_body=int(settings.max_body_mb * 1_000_000))

@@ -1,8 +1,7 @@
-"""Metrics of the state of the service, which are read when they are asked for."""
+"""Metrics of the state of the service, as it is when they are asked for."""
 
 import platform
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import onnxruntime
 from prometheus_client import Metric
@@ -21,13 +20,18 @@ class State(Collector):
     """The state of a service; each process of several reports its own view, which is the same for all of them.
 
     Args:
-        repository: gives the models; called with each request for metrics, since there is none before the start.
         ring: the API keys; None without keys.
     """
 
-    def __init__(self, repository: Any, ring: KeyRing | None) -> None:
-        self._repository = repository
+    def __init__(self, ring: KeyRing | None) -> None:
         self._ring = ring
+        self._models: list[Metric] = []
+        self._devices: set[str] = set()
+
+    def measure(self, repository: Repository) -> None:
+        """Notes the state of the models; called on the event loop, which changes it, while `collect` is on a thread."""
+        self._models = list(_models(repository))
+        self._devices = {version.device for version in repository.versions}
 
     def collect(self) -> Iterator[Metric]:
         """See `prometheus_client.registry.Collector`."""
@@ -39,10 +43,8 @@ class State(Collector):
             )
             memory.add_metric([], available)
             yield memory
-        repository: Repository | None = self._repository()
-        if repository is not None:
-            yield from _models(repository)
-            yield from _gpus({version.device for version in repository.versions})
+        yield from self._models
+        yield from _gpus(self._devices)
         if self._ring is not None:
             yield _gauge(
                 "quartet_key_expiry_timestamp_seconds",

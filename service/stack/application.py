@@ -155,9 +155,10 @@ class Application(FastAPI):
         return None
 
     def measure(self) -> None:
-        """Sets the metrics of requests that are being answered, of what waits, and of events that were dropped."""
+        """Sets the metrics of requests that are being answered, of events that were dropped, and of the models."""
         self.metrics.in_flight.set(self._context.active)
         self.metrics.events_dropped.inc(self.observers.dropped - self._dropped)
         self._dropped = self.observers.dropped
+        self.state_metrics.measure(self.repository)
         for version in self.repository.versions:
             self.metrics.queue_depth.labels(*version.batcher.label).set(version.batcher.depth)

@@ -52,6 +52,7 @@ async def test_every_metric_of_a_query_exists(tmp_path: Path):
     write_model(tmp_path)
     app = create_app(Settings(models=tmp_path, device="cpu"))
     async with app.router.lifespan_context(app):
+        app.measure()
         families = list(app.metrics.registry.collect())
     known = {
         "quartet_key_expiry_timestamp_seconds",
@@ -119,6 +120,9 @@ def prometheus(tmp_path: Path) -> Iterator[httpx.Client]:
         with httpx.Client(
             base_url=f"http://127.0.0.1:{port}/api/v1", transport=httpx.HTTPTransport(retries=5)
         ) as client:
+            end = time.monotonic() + 60
+            while client.get(f"http://127.0.0.1:{port}/-/ready").status_code != 200 and time.monotonic() < end:
+                time.sleep(0.2)
             yield client
     finally:
         ended.set()

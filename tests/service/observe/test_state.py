@@ -54,12 +54,12 @@ def test_keys_with_an_end(tmp_path: Path):
     )
     ring = KeyRing(path)
     assert ring.ends() == {"alice": 4_102_444_800.0}
-    found = [sample for each in State(lambda: None, ring).collect() for sample in each.samples]
+    found = [sample for each in State(ring).collect() for sample in each.samples]
     assert [sample.labels["key"] for sample in found if "key" in sample.labels] == ["alice"]
 
 
 def test_before_the_start_there_are_no_models():
-    assert {each.name for each in State(lambda: None, None).collect()} == {
+    assert {each.name for each in State(None).collect()} == {
         "quartet_build",
         "quartet_memory_available_bytes",
     }
