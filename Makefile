@@ -20,7 +20,7 @@ install-gpu: $(VENV)/.gpu ## install the service with the CUDA libraries
 doctor: $(VENV)/.serve ## say what this machine is, and what can serve on it
 	@$(BIN)/quartet doctor
 
-gpu-check: $(VENV)/.test $(VENV)/.gpu ## check and measure the GPU of this machine; writes docs/gpu.md
+gpu-check: $(VENV)/.test $(VENV)/.gpu ## check and measure the GPU of this machine; writes docs/reference/gpu.md
 	$(BIN)/python -m benchmarks.gpu
 
 test: $(VENV)/.test ## install what the tests need and run them all

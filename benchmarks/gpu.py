@@ -1,4 +1,4 @@
-"""Checks and measures the GPU of this machine, and writes the report docs/gpu.md: golden files, shapes, speed, memory.
+"""Checks and measures the GPU of this machine, and writes the report docs/reference/gpu.md: golden files, shapes, speed, memory.
 
 python -m benchmarks.gpu
 """
@@ -63,7 +63,7 @@ def main() -> int:
     parser.add_argument("--device", type=check_device, default="cuda", help="cuda, or cuda:N (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=3, help="duration of each measurement")
     parser.add_argument("--minutes", type=float, default=10, help="of load, in which the GPU's memory is watched")
-    parser.add_argument("--output", type=Path, default=Path("docs/gpu.md"))
+    parser.add_argument("--output", type=Path, default=Path("docs/reference/gpu.md"))
     options = parser.parse_args()
     device: Device = options.device
     if problem := "the device must be a GPU" if device in ("cpu", "auto") else cuda_problem(cuda_index(device)):

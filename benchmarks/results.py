@@ -138,7 +138,7 @@ def main() -> None:
     if unknown := set(arguments.names) - COMMANDS.keys():
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     failed = [] if arguments.document else [name for name in arguments.names or COMMANDS if not _run(name, arguments)]
-    for page in sorted((ROOT / "docs").glob("*.md")):
+    for page in sorted((ROOT / "docs").rglob("*.md")):
         page.write_text(filled(page.read_text()))
     if failed:
         sys.exit(f"error: no result of {', '.join(failed)}; see above")

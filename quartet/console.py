@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-# The exit codes of all commands; docs/commands.md lists them.
+# The exit codes of all commands; docs/reference/commands.md lists them.
 FAILED = 1  # the command, or an item
 MISUSED = 2  # a wrong command, option or setting, or an unknown model
 INTERRUPTED = 130

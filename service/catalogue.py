@@ -1,7 +1,8 @@
 """Every problem that the API may answer with: what it means, what to do, and whether to try again.
 
 Beside the error classes, this is the one place that describes them. The pages at /problems, the examples of the OpenAPI
-document and the table of docs/api.md are made from it; `python -m service.catalogue docs/api.md` writes the latter.
+document and the table of the API's reference are made from it; `python -m service.catalogue docs/reference/api.md`
+writes the latter.
 """
 
 import re

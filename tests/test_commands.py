@@ -1,4 +1,4 @@
-"""The curl commands of README and docs/api.md, run by a shell as they are printed, beside the real server."""
+"""The curl commands of README and docs/reference/api.md, run by a shell as they are printed, beside the real server."""
 
 import json
 import os
@@ -14,8 +14,8 @@ import pytest
 from service.tasks.registry import read_manifest
 from tests.server import ROOT, Server
 
-API = (ROOT / "docs" / "api.md").read_text()
-PAGES = {"README.md": (ROOT / "README.md").read_text(), "docs/api.md": API}
+API = (ROOT / "docs" / "reference" / "api.md").read_text()
+PAGES = {"README.md": (ROOT / "README.md").read_text(), "docs/reference/api.md": API}
 BLOCKS = [
     pytest.param(block, id=f"{page}: {' '.join(block.split())[:60]}")
     for page, text in PAGES.items()

@@ -19,7 +19,7 @@ from tests.server import ROOT
 from training.command_line import PUBLISHED, read_command, read_data_command, recipe_options
 from training.registry import RECIPES
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "README.md"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "examples" / "README.md"]
 FENCE = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 SCRIPTS = "".join(
     path.read_text() for name in ("benchmarks", "course", "examples") for path in (ROOT / name).rglob("*.py")
@@ -120,7 +120,7 @@ def accept(words: list[str]) -> None:
             raise AssertionError(f"{shlex.join(words)}: nothing here runs that")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_commands_exist_and_take_their_options(page: Path, capsys: pytest.CaptureFixture[str]):
     for words in filter(None, printed(page.read_text())):
         try:

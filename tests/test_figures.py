@@ -10,9 +10,9 @@ import pytest
 from benchmarks import results
 from tests.server import ROOT
 
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 # Pages whose measured figures all need a source.
-STRICT = ("performance.md", "scale.md", "train.md", "committed-models.md")
+STRICT = ("explanation/performance.md", "guides/scale.md", "guides/train.md", "reference/committed-models.md")
 MARKER = re.compile(r"<!-- figures: (.*?) -->\n")
 SETTINGS = "settings"  # thresholds and the like, which nobody measures
 NUMBER = re.compile(r"(?<![\w.])(\d[\d,]*(?:\.\d+)?)( ?%)?(?![\w.]*\d)")
@@ -60,16 +60,16 @@ def unsupported(text: str, known: list[float]) -> list[str]:
     return missing
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_marked_figures_are_those_of_their_result_files(page: Path):
     for sources, block in marked(page.read_text()):
         if sources == [SETTINGS]:
             continue
         known = [number for name in sources for number in numbers_in(json.loads((ROOT / name).read_text()))]
-        assert not unsupported(block, known), f"{page.name}: not in {', '.join(sources)}"
+        assert not unsupported(block, known), f"{page}: not in {', '.join(sources)}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_results_are_shown_as_they_are(page: Path):
     text = page.read_text()
     assert results.filled(text) == text, "run python -m benchmarks.results --document"

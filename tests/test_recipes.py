@@ -1,4 +1,4 @@
-"""The recipes of docs/client.md, run as they are printed beside the real server."""
+"""The recipes of docs/guides/client.md, run as they are printed beside the real server."""
 
 import contextlib
 import io
@@ -9,7 +9,7 @@ import pytest
 
 from tests.server import ROOT, Server
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "client.md").read_text(), re.DOTALL)
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "guides" / "client.md").read_text(), re.DOTALL)
 
 
 def test_the_recipes_print_what_the_page_says(everything: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -21,7 +21,7 @@ def test_the_recipes_print_what_the_page_says(everything: Server, tmp_path: Path
         program = block.replace("http://127.0.0.1:8000", everything.url)
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile(program, "docs/client.md", "exec"), names)
+            exec(compile(program, "docs/guides/client.md", "exec"), names)
         stated = [line.removeprefix("# → ") for line in block.splitlines() if line.startswith("# → ")]
         assert printed.getvalue().splitlines() == stated, block
     assert {path.name for path in tmp_path.iterdir()} == {"examples", "found.png", "sevens.npz", "seven.png"}

@@ -43,7 +43,7 @@ def test_both_operands_of_a_product_are_rounded():
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "models").iterdir()))
 def test_what_would_move(name: str):
-    """docs/architecture.md says that these would be refused, and that this is why TensorFloat-32 is off."""
+    """docs/explanation/architecture.md says that these would be refused, and that this is why TensorFloat-32 is off."""
     found = replay(newest(ROOT / "models", name))
     assert found.acceptable == (name not in REFUSED)
     if name in REFUSED:

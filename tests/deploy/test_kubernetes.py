@@ -23,7 +23,7 @@ VERSIONS = ("1.30", "1.33")
 # Kinds that others than Kubernetes define.
 CUSTOM = {"ServiceMonitor", "ScaledObject"}
 Resource = dict[str, Any]
-GUIDE = (ROOT / "docs" / "deploy.md").read_text()
+GUIDE = (ROOT / "docs" / "guides" / "deploy.md").read_text()
 
 
 def rendered(folder: Path) -> list[Resource]:

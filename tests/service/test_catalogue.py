@@ -32,9 +32,9 @@ def test_an_entry_says_what_to_do(entry):
 
 
 def test_the_documented_catalogue_is_current():
-    page = (ROOT / "docs" / "api.md").read_text()
+    page = (ROOT / "docs" / "reference" / "api.md").read_text()
     assert in_markdown() in page
-    assert filled(page) == page, "run: python -m service.catalogue docs/api.md"
+    assert filled(page) == page, "run: python -m service.catalogue docs/reference/api.md"
 
 
 async def test_the_type_of_a_problem_leads_to_its_page(client: httpx.AsyncClient):

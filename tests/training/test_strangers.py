@@ -21,7 +21,7 @@ from tests.server import ROOT, Server
 
 COMMAND = next(
     shlex.split(line, comments=True)
-    for line in (ROOT / "docs" / "train.md").read_text().splitlines()
+    for line in (ROOT / "docs" / "guides" / "train.md").read_text().splitlines()
     if "quartet train ../my-data" in line
 )
 # Too short to beat the baseline.
