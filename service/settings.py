@@ -28,49 +28,97 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, allow_inf_nan=False)
 
-    host: str = Field("127.0.0.1", description="address to listen on")
+    host: str = Field("127.0.0.1", description="address to listen on; the images set 0.0.0.0")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one and logs it")
     grpc_port: int | None = Field(
-        None, ge=0, le=65535, description="port of the Open Inference Protocol over gRPC; unset: without it"
+        None,
+        ge=0,
+        le=65535,
+        description="port of the Open Inference Protocol over gRPC; 0 picks a free one; unset: without it",
     )
-    models: Path = Field(Path("models"), description="folder of the models, <name>/<version>/")
+    models: Path = Field(Path("models"), description="folder that contains `NAME/VERSION/` of each version")
     state: Path | None = Field(
-        None, description="writable folder for the policies of models, <name>/serving.toml; unset: the models folder"
+        None, description="writable folder for the policies of the models; unset: QUARTET_MODELS"
     )
     watch: float = Field(0, ge=0, description="seconds between looks for new versions and policies; 0: on SIGUSR1 only")
-    keys: Path | None = Field(None, description="file of the API keys that open the service: `quartet keys add NAME`")
-    open: bool = Field(False, description="1: without keys, everyone who reaches the service may use its models")
+    keys: Path | None = Field(None, description="file of the API keys, which `quartet keys add NAME` writes")
+    open: bool = Field(False, description="1: everyone who reaches the service may use its models without a key")
     cors_origins: Annotated[tuple[Origin, ...], NoDecode] = Field(
-        (), description="origins whose web pages may call the API, with commas between, or *"
+        (), description="origins whose web pages may call the API, with commas between, or `*`"
     )
     workers: int = Field(1, ge=1, le=256, description="processes that share the port, the cores and the memory")
-    device: Device = Field("auto", description="auto, cpu, cuda or cuda:N; only auto falls back")
+    device: Device = Field(
+        "auto",
+        description="`cpu`; `cuda`, or `cuda:1` for the second of several GPUs in the order of CUDA_DEVICE_ORDER, "
+        "which fails rather than fall back; `auto`, which falls back to the CPU and says why",
+    )
     variant: str = Field(
         "auto",
-        description="which graph of a model runs: auto (the fastest that is good here), reference or a variant's name; "
-        "for single models MODEL=VARIANT, with commas between",
+        description="which graph of a model answers: `auto` (the fastest that is good here), `reference` or a "
+        "variant's name; for single models MODEL=VARIANT, with commas between",
     )
-    threads: int = Field(0, ge=0, description="CPU threads of each model; 0 for as many as there are CPUs")
-    gpu_memory_mb: float = Field(0, ge=0, description="the most MB of each session's arena on a GPU; 0 for no limit")
-    max_batch: int = Field(64, ge=1, description="the most items in a batch (a model's own limit may be lower)")
-    max_queue: int = Field(16_384, ge=1, description="the most items that wait for a model")
-    max_items: int = Field(10_000, ge=1, description="the most items in a request")
-    max_body_mb: float = Field(64, gt=0, description="the largest request body, in MB")
-    max_memory_mb: float = Field(192, gt=0, description="the most MB of request bodies in memory, over all requests")
-    max_connections: int = Field(1000, ge=1, description="the most connections at a time")
-    max_pixels: int = Field(50_000_000, ge=1, description="the most pixels that an image may declare")
-    max_wait: float = Field(5, gt=0, description="seconds of work that may wait for a model; more is answered 429")
-    timeout: float = Field(30, gt=0, description="seconds until a request that waits is answered 504")
+    threads: int = Field(
+        0, ge=0, description="CPU threads, shared by all models; 0: one for each CPU that the process may use"
+    )
+    gpu_memory_mb: float = Field(
+        0,
+        ge=0,
+        description="maximum size of a session's arena on a GPU, in MB; a model has a session for each of its batch "
+        "sizes; 0: no limit",
+    )
+    max_batch: int = Field(64, ge=1, description="maximum number of items in a batch; a manifest may state a lower one")
+    max_queue: int = Field(
+        16_384,
+        ge=1,
+        description="maximum number of items admitted to a model, at least twice QUARTET_MAX_BATCH; beyond it requests "
+        "are answered 429",
+    )
+    max_items: int = Field(10_000, ge=1, description="maximum number of items in a request")
+    max_body_mb: float = Field(64, gt=0, description="maximum size of a request body, in MB")
+    max_memory_mb: float = Field(
+        192,
+        gt=0,
+        description="maximum size of all request bodies in memory together, in MB, at least QUARTET_MAX_BODY_MB; "
+        "beyond it requests are answered 429",
+    )
+    max_connections: int = Field(
+        1000,
+        ge=1,
+        description="maximum number of connections; beyond it idle ones are closed, and new ones refused (503) if none "
+        "is idle",
+    )
+    max_pixels: int = Field(
+        50_000_000, ge=1, description="maximum number of pixels of an image, by its header, before it is decoded"
+    )
+    max_wait: float = Field(
+        5, gt=0, description="seconds that a request may wait for a model; one that would wait longer is answered 429"
+    )
+    timeout: float = Field(
+        30,
+        gt=0,
+        description="seconds without progress after which a request is answered 504; a request of several batches "
+        "makes progress with each",
+    )
     self_check: float = Field(
-        60, ge=0, description="seconds in which the golden rows of each model are run again; 0: never"
+        60,
+        ge=0,
+        description="seconds in which golden inputs of each loaded version are run again and their answers compared; "
+        "0: never",
     )
-    drain_seconds: float = Field(0, ge=0, description="seconds after SIGTERM in which connections are still answered")
-    shutdown_timeout: int = Field(30, ge=1, description="seconds that accepted requests have to finish on SIGTERM")
+    drain_seconds: float = Field(
+        0,
+        ge=0,
+        description="seconds after SIGTERM in which requests are still answered; behind a load balancer, how long it "
+        "takes to notice",
+    )
+    shutdown_timeout: int = Field(
+        30, ge=1, description="seconds that accepted requests have to finish after SIGTERM and the drain"
+    )
     log_format: Literal["auto", "text", "json"] = Field(
-        "auto", description="text, json (an object per line), or auto: text on a terminal, json elsewhere"
+        "auto", description="`text`, `json` (an object per line), or `auto`: text on a terminal, JSON elsewhere"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="warning and error leave out the line per request"
+        "info", description="`debug`, `info`, `warning` or `error`; the last two turn off the line per request"
     )
 
     @field_validator("variant")
