@@ -27,6 +27,7 @@ from service.api.v1.versions import versions_router
 from service.api.v2.errors import v2_error
 from service.api.v2.routes import v2_endpoints, v2_router
 from service.api.v2.statistics import Statistics
+from service.capture.capture import Captures
 from service.errors import QuartetError
 from service.inference.device import available_cpus
 from service.inference.observers import Observers
@@ -106,7 +107,9 @@ def create_app(
     statistics = Statistics()
     tracing = tracing or configured_tracing()
     traces = [tracing] if tracing else []
-    observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries, statistics, *traces])
+    captures = Captures(settings.captures, registry.tasks, settings.max_pixels, lambda event: observers.publish(event))
+    lifecycle.shadows.disagreed = captures.disagreed
+    observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries, statistics, captures, *traces])
     budget = BodyBudget(int(settings.max_memory_mb * 1_000_000))
     routers = (policy_router(), trials_router(), versions_router(registry), models_router(registry))
     families = (
@@ -123,6 +126,7 @@ def create_app(
             app.repository = repository_of(settings, registry, observers=observers, opener=opener, policies=policies)
             app.repository.on_change = partial(_models_changed, app)
             lifecycle.begin(app.repository, policies, observers)
+            captures.begin()
             await app.repository.load_all()
         except Exception as error:
             app.failure = error
@@ -144,6 +148,7 @@ def create_app(
         await app.repository.close(min(_LAST_BATCH_SECONDS, settings.shutdown_timeout))
         app.threads.close()
         observers.flush()
+        await captures.close()
         if tracing:
             await asyncio.to_thread(tracing.close)
 
@@ -167,6 +172,7 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
     )
+    app.captures = captures
     app.state_metrics = State(ring)
     metrics.registry.register(app.state_metrics)
     # What holds for every request is a layer here, the innermost first.
@@ -201,6 +207,7 @@ async def _serve_grpc(app: Application, ring: KeyRing | None, statistics: Statis
 def _models_changed(app: Application) -> None:
     documentation.forget(app)
     app.lifecycle.update()
+    app.captures.update(app.repository.served)
     app.metrics.serve((version.batcher.label, version.device) for version in app.repository.versions)
 
 

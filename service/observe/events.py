@@ -76,3 +76,20 @@ class RequestEnded:
     seconds: float
     time: float
     trace: Trace | None = None
+
+
+@dataclass(slots=True)
+class ItemsCaptured:
+    """Inputs were kept with their answers, or should have been.
+
+    Attributes:
+        model: the name.
+        kept: items by strategy.
+        dropped: items by the reason why they were not kept.
+        bytes: of all items of the model; None if that has not changed.
+    """
+
+    model: str
+    kept: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    bytes: int | None = None

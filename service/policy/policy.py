@@ -1,4 +1,4 @@
-"""The serving policy of a model: which versions are loaded, the default, aliases, canary and shadow."""
+"""The serving policy of a model: which versions are loaded, the default, aliases, canary, shadow and captures."""
 
 import datetime
 import re
@@ -15,6 +15,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from service.policy.capture import Capture
 
 LATEST = "latest"
 # Aliases are parts of paths, beside which these names stand.
@@ -174,6 +176,7 @@ class Policy(_Table):
         aliases: names of versions.
         canary: a version that answers a share of the calls.
         shadow: a version whose answers are only compared.
+        capture: which inputs are kept with their answers; None for none.
     """
 
     serve: Annotated[bool, Field(strict=True)] = True
@@ -187,6 +190,7 @@ class Policy(_Table):
     aliases: Mapping[str, Number] = Field({}, max_length=_MOST_VERSIONS)
     canary: Canary | None = None
     shadow: Shadow | None = None
+    capture: Capture | None = None
 
     @field_validator("aliases")
     @classmethod

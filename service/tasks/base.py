@@ -84,11 +84,13 @@ class Records:
         columns: names of the columns that an input is made from, given the manifest.
         read: the inputs of some records (mappings by column), given the manifest; raises `InvalidRequest`.
         cell: the value of a cell of a CSV file.
+        write: the inverse of `read` for a single input; None if inputs are not worth keeping.
     """
 
     columns: Callable[[Any], tuple[str, ...]]
     read: Callable[[list[Any], Any], Sequence[Any]]
     cell: Callable[[str], Any] = str
+    write: Callable[[Any, Any], dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,30 @@ class Agreement:
     result: Callable[[Any, Any, Row], dict[str, Any]]
 
 
+class Score(NamedTuple):
+    """How well an answer fits the truth; the figure of many answers is the sum of `points` over that of `weight`."""
+
+    points: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """How a task reads and scores feedback.
+
+    Attributes:
+        figure: what the scores amount to.
+        read: the truth as it is stored, from JSON; raises ValueError with what it has to be.
+        gist: of a result of the task's operation, what `score` needs, as JSON types; None if the result is empty.
+        score: of a gist and a truth that `read` has returned.
+    """
+
+    figure: str
+    read: Callable[[Any], Any]
+    gist: Callable[[dict[str, Any]], Any]
+    score: Callable[[Any, Any], Score]
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """A kind of model.
@@ -252,6 +278,7 @@ class Task:
             the companion; None if there are none.
         details: describes what a version's manifest does not, given its companion.
         agreement: compares the answers of versions; None if they cannot be compared.
+        truth: how feedback on answers of a model is scored, given its manifest; None if only right and wrong count.
     """
 
     name: str
@@ -261,3 +288,4 @@ class Task:
     samples: Callable[[Mapping[str, Any], Any, Any], list[Sample]] | None = None
     details: Callable[[Any], BaseModel] | None = None
     agreement: Agreement | None = None
+    truth: Callable[[Any], Truth] | None = None
