@@ -27,6 +27,8 @@ COMMANDS = {
     "conformance": ("quartet.conformance.command_line", "say whether a server speaks the Open Inference Protocol"),
     "adopt": ("quartet.adopt.command_line", "serve a model that was trained elsewhere: any ONNX file"),
     "keys": ("quartet.keys", "add, list, rotate and revoke the API keys of a server"),
+    "captured": ("quartet.captured.command_line", "list, export and delete what a server has kept of its requests"),
+    "feedback": ("quartet.feedback", "tell a server which of its answers were right"),
     "publish": (_TRAINING, "publish the draft of a finished training"),
     "evaluate": (_TRAINING, "measure a published model on any labelled data"),
     "quantize": (_TRAINING, "add smaller or faster variants to a published model"),

@@ -190,6 +190,7 @@ def _row(name: str, entry: "Entry") -> dict[str, str]:
         "ends": ends,
         "weight": f"{entry.weight:g}",
         "rates": ", ".join(rates),
+        "captured": "" if entry.capture else "never",
     }
 
 

@@ -19,6 +19,7 @@ from service.access.gate import Gate
 from service.access.keys import KeyRing
 from service.access.start import ring_of
 from service.api import documentation, health, problems
+from service.api.v1.feedback import feedback_router
 from service.api.v1.models import models_router
 from service.api.v1.operations import operation_endpoints
 from service.api.v1.policy import policy_router
@@ -102,16 +103,19 @@ def create_app(
     ring = ring or ring_of(settings)
     metrics = Metrics()
     logs = settings.log_level in ("debug", "info")
-    lifecycle = Lifecycle(settings, registry.tasks, board or Board())
+    board = board or Board()
+    lifecycle = Lifecycle(settings, registry.tasks, board)
     log = [RequestLog(sys.stderr, json=as_json(settings))] if logs else []
     statistics = Statistics()
     tracing = tracing or configured_tracing()
     traces = [tracing] if tracing else []
-    captures = Captures(settings.captures, registry.tasks, settings.max_pixels, lambda event: observers.publish(event))
+    captures = Captures(
+        settings.captures, registry.tasks, settings.max_pixels, board.shared, lambda event: observers.publish(event)
+    )
     lifecycle.shadows.disagreed = captures.disagreed
     observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries, statistics, captures, *traces])
     budget = BodyBudget(int(settings.max_memory_mb * 1_000_000))
-    routers = (policy_router(), trials_router(), versions_router(registry), models_router(registry))
+    routers = (policy_router(), trials_router(), feedback_router(), versions_router(registry), models_router(registry))
     families = (
         Family("/v1", operation_endpoints(registry), routers, problem_json),
         Family("/v2", v2_endpoints(), (v2_router(statistics),), v2_error),

@@ -20,7 +20,9 @@ class Asked:
         key: name of the API key; None without keys.
         operation: that answered.
         model: that answered, as `version`, `variant` and `manifest`.
+        time: Unix time of the answer, which tells requests of the same ID apart.
         answers: the results, in order.
+        common: the fields beside the results.
         wanted: why an item is kept, by its index.
         inputs: the items that are kept, or may be kept once the shadow has answered, by their indices.
     """
@@ -32,7 +34,9 @@ class Asked:
     version: str
     variant: str
     manifest: Any
+    time: float
     answers: Sequence[dict[str, Any]]
+    common: Mapping[str, Any] = field(default_factory=dict)
     wanted: Mapping[int, str] = field(default_factory=dict)
     inputs: Mapping[int, Any] = field(default_factory=dict)
 

@@ -54,15 +54,18 @@ CREATE TABLE feedback (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     request TEXT NOT NULL, "index" INTEGER NOT NULL, key TEXT NOT NULL,
     model TEXT, version TEXT, time REAL NOT NULL, expires REAL NOT NULL,
-    truth TEXT, points REAL, weight REAL,
+    said TEXT NOT NULL, truth TEXT, figure TEXT, points REAL, weight REAL,
     UNIQUE (request, "index", key)
 ) STRICT;
+CREATE INDEX feedback_that_waits ON feedback (number) WHERE model IS NULL;
 CREATE INDEX feedback_by_model ON feedback (model, version, time);
 CREATE INDEX feedback_by_end ON feedback (expires);
 """
 _COLUMNS = (
     'model, version, variant, operation, request, "index", key, time, expires, strategy, answer, media_type, content'
 )
+_FEEDBACK = 'request, "index", key, model, version, time, expires, said, truth, figure, points, weight'
+_MOST_WAITING = 1000
 _INSERT = f"INSERT INTO items ({_COLUMNS}, bytes) VALUES ({'?, ' * 13}?)"  # noqa: S608 - a constant
 
 
@@ -83,7 +86,7 @@ class Item:
         time: Unix time of the answer.
         expires: Unix time from which the item is deleted.
         strategy: that kept it.
-        answer: as the client got it.
+        answer: as the client got it, with the fields beside the results.
         media_type: of the content.
         content: an image file, or a JSON object.
         number: of the item in the database, in the order of arrival.
@@ -118,6 +121,67 @@ class Limits(NamedTuple):
 
     hourly: int
     daily: int
+
+
+class Feedback(NamedTuple):
+    """What somebody says of an answer.
+
+    Attributes:
+        request: ID of the request.
+        index: of the item in the request.
+        key: name of the API key that it was said with; empty without keys.
+        said: `{"right": …}` or `{"truth": …}`.
+        time: Unix time of the answer; of the feedback as long as the answer is not known.
+        expires: Unix time from which it is deleted.
+        model: that answered, as `version`; None as long as the answer is not known.
+        truth: what is known of the item now; None if that is only that the answer was wrong.
+        figure: what `points` and `weight` count for; see `service.tasks.base.Score`.
+    """
+
+    request: str
+    index: int
+    key: str
+    said: Mapping[str, Any]
+    time: float
+    expires: float
+    model: str | None = None
+    version: str | None = None
+    truth: Any = None
+    figure: str | None = None
+    points: float | None = None
+    weight: float | None = None
+
+    @property
+    def row(self) -> tuple[Any, ...]:
+        """Its columns."""
+        truth = None if self.truth is None else json.dumps(self.truth)
+        return (
+            self.request, self.index, self.key, self.model, self.version, self.time, self.expires,
+            json.dumps(self.said), truth, self.figure, self.points, self.weight,
+        )  # fmt: skip
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> "Feedback":
+        """From the columns of `row`, in the same order."""
+        request, index, key, model, version, at, expires, said, truth, figure, points, weight = row
+        known = None if truth is None else json.loads(truth)
+        return cls(
+            request, index, key, json.loads(said), at, expires, model, version, known, figure, points, weight
+        )  # fmt: skip
+
+
+class Sums(NamedTuple):
+    """Feedback of a version in a window: its number, and sums over points p and weights w."""
+
+    version: str
+    figure: str
+    window: int
+    count: int
+    p: float
+    w: float
+    pp: float
+    pw: float
+    ww: float
 
 
 class Written(NamedTuple):
@@ -337,6 +401,50 @@ class Store:
             for row in rows:
                 yield Item(*row[:10], json.loads(row[10]), *row[11:])
             last = rows[-1][-1]
+
+    def find(self, request: str, index: int) -> Item | None:
+        """The last item of a request."""
+        row = self._database.execute(
+            f'SELECT {_COLUMNS}, number FROM items WHERE request = ? AND "index" = ? ORDER BY number DESC LIMIT 1',  # noqa: S608
+            (request, index),
+        ).fetchone()
+        return None if row is None else Item(*row[:10], json.loads(row[10]), *row[11:])
+
+    def add_feedback(self, said: Sequence[Feedback]) -> None:
+        """Adds feedback; what the same key says of the same answer takes the place of what it has said before."""
+        with self._transaction():
+            self._database.executemany(
+                'INSERT INTO feedback (request, "index", key, model, version, time, expires, said, truth, figure, '
+                "points, weight) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+                "model = excluded.model, version = excluded.version, time = excluded.time, expires = excluded.expires, "
+                "said = excluded.said, truth = excluded.truth, figure = excluded.figure, points = excluded.points, "
+                "weight = excluded.weight",
+                [each.row for each in said],
+            )
+
+    def waiting_feedback(self) -> list[Feedback]:
+        """Feedback on answers that were not known where it arrived."""
+        rows = self._database.execute(f"SELECT {_FEEDBACK} FROM feedback WHERE model IS NULL LIMIT {_MOST_WAITING}")  # noqa: S608
+        return [Feedback.of(row) for row in rows]
+
+    def feedback(self, where: "Selection | None" = None) -> Iterator[Feedback]:
+        """Feedback whose answer is known, in the order of arrival."""
+        condition, values = (where or Selection()).sql
+        rows = self._database.execute(
+            f"SELECT {_FEEDBACK} FROM feedback WHERE model IS NOT NULL AND {condition} ORDER BY number",  # noqa: S608
+            values,
+        ).fetchall()
+        return map(Feedback.of, rows)
+
+    def sums(self, model: str, since: float, window: float) -> list[Sums]:
+        """Feedback of a model since a Unix time, by version, figure and window of so many seconds."""
+        rows = self._database.execute(
+            "SELECT version, figure, CAST((time - ?) / ? AS INTEGER) AS window, count(*), sum(points), sum(weight), "
+            "sum(points * points), sum(points * weight), sum(weight * weight) FROM feedback "
+            "WHERE model = ? AND time >= ? AND weight > 0 GROUP BY version, figure, window",
+            (since, window, model, since),
+        )
+        return [Sums(*row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The thread that writes captured items, behind a bounded queue: calls never wait for the disk."""
 
+import json
 import logging
 import sqlite3
 import threading
@@ -40,7 +41,6 @@ class Wanted:
     asked: Asked
     index: int
     strategy: str
-    time: float
     size: int
 
 
@@ -51,12 +51,20 @@ class Writer:
         folder: of the database.
         max_pixels: that an image may declare.
         tell: receives what became of items; called on the thread.
+        every_second: other work with the database, on the thread; None for none.
     """
 
-    def __init__(self, folder: Path, max_pixels: int, tell: Callable[[ItemsCaptured], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        max_pixels: int,
+        tell: Callable[[ItemsCaptured], None],
+        every_second: Callable[[Store], None] | None = None,
+    ) -> None:
         self._folder = folder
         self._max_pixels = max_pixels
         self._tell = tell
+        self._every_second = every_second
         self._waiting: deque[Wanted] = deque()
         self._bytes = 0
         self._changed = threading.Condition()
@@ -95,6 +103,8 @@ class Writer:
             try:
                 if batch:
                     self._write(batch)
+                if self._every_second is not None and time.monotonic() >= self._failed_until:
+                    self._every_second(self._open())
                 if time.monotonic() >= self._expiry:
                     self._expiry = time.monotonic() + _EXPIRY_SECONDS
                     self._open().delete_expired(time.time())
@@ -110,7 +120,7 @@ class Writer:
         """The next items; an empty list after a while without any, None at the end."""
         with self._changed:
             if not self._waiting and not self._closing:
-                self._changed.wait(_EXPIRY_SECONDS)
+                self._changed.wait(_EXPIRY_SECONDS if self._every_second is None else 1.0)
             batch: list[Wanted] = []
             size = 0
             while self._waiting and len(batch) < _MOST_IN_BATCH and size < _MOST_IN_BATCH_BYTES:
@@ -158,10 +168,10 @@ class Writer:
     def _item(self, wanted: Wanted) -> Item:
         asked, policy = wanted.asked, wanted.chooser.policy
         media_type, content = self._content(wanted)
+        answer = pydantic_core.to_json({**asked.common, **asked.answers[wanted.index]}, inf_nan_mode="null")
         return Item(
-            asked.model, asked.version, asked.variant, asked.operation.name, asked.request, wanted.index,
-            asked.key, wanted.time, expiry(policy.days, wanted.time), wanted.strategy, asked.answers[wanted.index],
-            media_type, content,
+            asked.model, asked.version, asked.variant, asked.operation.name, asked.request, wanted.index, asked.key,
+            asked.time, expiry(policy.days, asked.time), wanted.strategy, json.loads(answer), media_type, content,
         )  # fmt: skip
 
     def _content(self, wanted: Wanted) -> tuple[str, bytes]:

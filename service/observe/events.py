@@ -93,3 +93,20 @@ class ItemsCaptured:
     kept: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
     bytes: int | None = None
+
+
+@dataclass(slots=True)
+class FeedbackGiven:
+    """People have said what they think of answers.
+
+    Attributes:
+        model: the name.
+        version: that answered.
+        outcome: right, wrong, or scored for a figure that is no share.
+        count: answers.
+    """
+
+    model: str
+    version: str
+    outcome: str
+    count: int

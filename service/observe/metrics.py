@@ -14,7 +14,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from service.inference.observers import BatchRan, CallEnded, DropReason, ItemsDropped, Label, SelfChecked
-from service.observe.events import AnswersCompared, AnswersCounted, ItemsCaptured, RequestEnded
+from service.observe.events import AnswersCompared, AnswersCounted, FeedbackGiven, ItemsCaptured, RequestEnded
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 # Labels of what is measured of a loaded version.
@@ -137,6 +137,11 @@ class Metrics:
             "quartet_captured_bytes", "Size of the kept inputs and answers of a model", ("model",), registry=registry,
             multiprocess_mode="mostrecent",
         )  # fmt: skip
+        self.feedback = Counter(
+            "quartet_feedback",
+            "Answers of which somebody has said that they were right or wrong, or which were scored against the truth",
+            ("model", "version", "outcome"), registry=registry,
+        )  # fmt: skip
         self._served: set[tuple[str, str, str, str, str]] = set()
 
     def observe(self, events: Sequence[Any]) -> None:
@@ -170,6 +175,8 @@ class Metrics:
                 self._count_answers(event)
             elif type(event) is ItemsCaptured:
                 self._count_captured(event)
+            elif type(event) is FeedbackGiven:
+                self.feedback.labels(event.model, event.version, event.outcome).inc(event.count)
             elif type(event) is SelfChecked:
                 self.self_check_seconds.labels(*event.label).inc(event.seconds)
                 self.self_check_failed.labels(*event.label).inc(event.failed)

@@ -20,7 +20,10 @@ from service.policy.capture import Capture
 
 LATEST = "latest"
 # Aliases are parts of paths, beside which these names stand.
-RESERVED = {LATEST, "aliases", "audit", "canary", "load", "pin", "policy", "promote", "rollback", "shadow", "unload"}
+RESERVED = {
+    *(LATEST, "aliases", "audit", "canary", "load", "pin", "policy", "promote", "quality", "rollback", "shadow"),
+    "unload",
+}
 _ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 NUMBER = re.compile(r"[0-9]{1,18}")
 # A policy must not make a server load, list or log without end.
@@ -177,6 +180,7 @@ class Policy(_Table):
         canary: a version that answers a share of the calls.
         shadow: a version whose answers are only compared.
         capture: which inputs are kept with their answers; None for none.
+        feedback: whether feedback on answers is counted; with `capture` it always is.
     """
 
     serve: Annotated[bool, Field(strict=True)] = True
@@ -191,6 +195,7 @@ class Policy(_Table):
     canary: Canary | None = None
     shadow: Shadow | None = None
     capture: Capture | None = None
+    feedback: Annotated[bool, Field(strict=True)] = False
 
     @field_validator("aliases")
     @classmethod

@@ -256,12 +256,16 @@ class Truth:
         read: the truth as it is stored, from JSON; raises ValueError with what it has to be.
         gist: of a result of the task's operation, what `score` needs, as JSON types; None if the result is empty.
         score: of a gist and a truth that `read` has returned.
+        confirmed: the truth that makes a gist right; None if an answer can be right without being exact.
+        rated: whether right and wrong, said of an answer, count for the figure too.
     """
 
     figure: str
     read: Callable[[Any], Any]
     gist: Callable[[dict[str, Any]], Any]
     score: Callable[[Any, Any], Score]
+    confirmed: Callable[[Any], Any] = lambda _: None
+    rated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

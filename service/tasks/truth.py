@@ -37,5 +37,13 @@ def _error(gist: float | None, truth: float) -> Score:
     return Score(0.0, 0.0) if gist is None else Score(abs(gist - truth), 1.0)
 
 
-LABEL = Truth("accuracy", read_label, _likeliest, _same)
-NUMBER = Truth("mean absolute error", read_number, lambda result: result.get("value"), _error)
+def _read_value(value: Any) -> float:
+    """A number, which may be the text of a CSV file."""
+    try:
+        return read_number(float(value) if isinstance(value, str) else value)
+    except ValueError:
+        return read_number(None)
+
+
+LABEL = Truth("accuracy", read_label, _likeliest, _same, confirmed=lambda gist: gist, rated=True)
+NUMBER = Truth("mean absolute error", _read_value, lambda result: result.get("value"), _error)

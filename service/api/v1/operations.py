@@ -72,8 +72,8 @@ def _endpoint(task: Task, operation: Operation) -> Any:
         exchange.charge(items)
         answer = await operation.run(call)
         if isinstance(answer, Results):
-            if app.captures.choosers:
-                _note(exchange, call, operation, answer.items)
+            if version.name in app.captures.models:
+                _note(exchange, call, operation, answer)
             document = {**call.signature, **answer.common, "results": answer.items}
             few = len(answer.items) <= _FEW
             return Answer(_to_json(document) if few else await _write(document), timing=_timing(scope))
@@ -84,7 +84,7 @@ def _endpoint(task: Task, operation: Operation) -> Any:
     return endpoint
 
 
-def _note(exchange: Exchange, call: Call[Any, Any], operation: Operation, answers: list[dict[str, Any]]) -> None:
+def _note(exchange: Exchange, call: Call[Any, Any], operation: Operation, answer: Results) -> None:
     """Hands inputs and answers to those who keep them, if the model's policy, the key and the client permit it."""
     key, scope = key_of(exchange.scope), exchange.call
     scope.asked = exchange.app.captures.ask(
@@ -93,7 +93,7 @@ def _note(exchange: Exchange, call: Call[Any, Any], operation: Operation, answer
         exchange.scope["quartet.id"],
         key.name if key else None,
         call.inputs,
-        answers,
+        answer,
         shadowed=scope.leases[0].shadow is not None,
         keep=(key is None or key.capture) and not exchange.header(_OPT_OUT),
     )
