@@ -29,6 +29,7 @@ COMMANDS = {
     "keys": ("quartet.keys", "add, list, rotate and revoke the API keys of a server"),
     "captured": ("quartet.captured.command_line", "list, export and delete what a server has kept of its requests"),
     "feedback": ("quartet.feedback", "tell a server which of its answers were right"),
+    "replay": ("quartet.replay.command_line", "run captured items through other versions, or send them to a server"),
     "publish": (_TRAINING, "publish the draft of a finished training"),
     "evaluate": (_TRAINING, "measure a published model on any labelled data"),
     "quantize": (_TRAINING, "add smaller or faster variants to a published model"),

@@ -88,6 +88,10 @@ def _parser(given: Sequence[str], commands: Iterable[str]) -> tuple[argparse.Arg
             from quartet.captured.command_line import make_parser as make_captured
 
             return make_captured("quartet"), 0
+        case ["replay", *_]:
+            from quartet.replay.command_line import make_parser as make_replay
+
+            return make_replay("quartet"), 0
         case ["keys", *_]:
             from quartet.keys import make_parser as make_keys
 

@@ -12,6 +12,7 @@ from quartet.command_line import COMMANDS
 from quartet.conformance import command_line as conformance
 from quartet.offline import command_line as offline
 from quartet.remote import command_line as remote
+from quartet.replay import command_line as replay
 from service.__main__ import make_parser as make_serve_parser
 from training.command_line import PUBLISHED
 
@@ -44,6 +45,7 @@ def _parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
         offline.make_parser("quartet"),
         keys.make_parser("quartet"),
         captured.make_parser("quartet"),
+        replay.make_parser("quartet"),
     ):
         yield from _commands_of(top).items()
     yield "adopt", adopt.make_parser("quartet")

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "quartet") -> int:
     with needs("server"):
         from quartet.captured import actions
         from service.capture.store import Unusable
-    where = _selection(options)
+    where = selection(options, options.model)
     if options.action == "delete" and not options.all and where == type(where)():
         return fail(MISUSED, "say what to delete: a model, --request, …; or everything with --all.")
     try:
@@ -91,6 +91,12 @@ def _add(
         "--folder", type=Path, metavar="FOLDER", default=Path(os.environ.get("QUARTET_CAPTURES") or "captures"),
         help="of the captures (default: QUARTET_CAPTURES, or captures)",
     )  # fmt: skip
+    add_filters(parser)
+    return parser
+
+
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `selection`."""
     parser.add_argument("--version", metavar="NUMBER", help="only items that this version has answered")
     parser.add_argument("--request", metavar="ID", help="only items of this request, as X-Request-ID of its answer")
     parser.add_argument("--strategy", metavar="NAME", help="only items that this strategy kept: random, untypical, …")
@@ -98,15 +104,13 @@ def _add(
         "--since", type=_time, metavar="TIME", help="only from then on: 2h or 7d ago, or a date (2027-01-31)"
     )
     parser.add_argument("--until", type=_time, metavar="TIME", help="only before then, written in the same way")
-    return parser
 
 
-def _selection(options: argparse.Namespace) -> "Selection":
+def selection(options: argparse.Namespace, model: str | None) -> "Selection":
+    """The items of a model that the options mean."""
     from service.capture.store import Selection
 
-    return Selection(
-        options.model, options.version, options.request, options.strategy, options.since, options.until
-    )  # fmt: skip
+    return Selection(model, options.version, options.request, options.strategy, options.since, options.until)
 
 
 def _time(text: str) -> float:

@@ -23,7 +23,7 @@ _ATTEMPTS, _PAUSE_SECONDS = 20, 0.05
 # A row's own columns and its share of a page.
 _ROW_BYTES = 300
 # Items that are deleted, or read, in one piece.
-_PIECE = 200
+_PIECE = 50
 # A longer file is cut after a checkpoint.
 _LOG_BYTES = 16_000_000
 _PAGES_AT_A_TIME = 2000
