@@ -125,7 +125,7 @@ async def _send(connection: Connection, model: str, each: Captured) -> dict[str,
         return json.loads(await response.aread())
 
     if each.item.media_type.startswith("image/"):
-        body = {"content": each.item.content, "headers": {"content-type": each.item.media_type}}
+        body: dict[str, Any] = {"content": each.item.content, "headers": {"content-type": each.item.media_type}}
     else:
         record = json.loads(each.item.content)
         texts = each.item.operation == "classify-text"

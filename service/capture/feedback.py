@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,7 +24,8 @@ _MOST_REQUESTS = 16
 _RETRY_SECONDS = 1.0
 
 
-class Said(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Said:
     """An entry of a request with feedback; it has either `right` or `truth`."""
 
     request: str
@@ -173,19 +175,23 @@ class Feedbacks:
             ValueError: the truth is not of the model's kind.
         """
         truth, gist = self._truth_of(answered.model), answered.gists[feedback.index]
-        known = feedback._replace(
-            model=answered.model, version=answered.version, time=answered.time, expires=expiry(_DAYS, answered.time)
+        known = replace(
+            feedback,
+            model=answered.model,
+            version=answered.version,
+            time=answered.time,
+            expires=expiry(_DAYS, answered.time),
         )
         if "truth" in feedback.said:
             if truth is None:
                 raise ValueError("answers of this model can only be right or wrong: send right, not truth")
             value = truth.read(feedback.said["truth"])
             points, weight = truth.score(gist, value)
-            return known._replace(truth=value, figure=truth.figure, points=points, weight=weight)
+            return replace(known, truth=value, figure=truth.figure, points=points, weight=weight)
         right = bool(feedback.said["right"])
         figure = truth.figure if truth and truth.rated else "right"
         confirmed = truth.confirmed(gist) if truth and right and gist is not None else None
-        return known._replace(truth=confirmed, figure=figure, points=float(right), weight=1.0)
+        return replace(known, truth=confirmed, figure=figure, points=float(right), weight=1.0)
 
 
 def _counted(found: Sequence[Feedback]) -> list[FeedbackGiven]:

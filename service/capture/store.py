@@ -115,6 +115,12 @@ class Item:
             self.expires, self.strategy, json.dumps(self.answer), self.media_type, self.content,
         )  # fmt: skip
 
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> "Item":
+        """From the columns of `row` and the number."""
+        *first, answer, media_type, content, number = row
+        return cls(*first, answer=json.loads(answer), media_type=media_type, content=content, number=number)
+
 
 class Limits(NamedTuple):
     """The most items that a strategy keeps in an hour and in a day, both of the clock in UTC."""
@@ -123,7 +129,8 @@ class Limits(NamedTuple):
     daily: int
 
 
-class Feedback(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Feedback:
     """What somebody says of an answer.
 
     Attributes:
@@ -170,7 +177,8 @@ class Feedback(NamedTuple):
         )  # fmt: skip
 
 
-class Sums(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Sums:
     """Feedback of a version in a window: its number, and sums over points p and weights w."""
 
     version: str
@@ -399,7 +407,7 @@ class Store:
             if not rows:
                 return
             for row in rows:
-                yield Item(*row[:10], json.loads(row[10]), *row[11:])
+                yield Item.of(row)
             last = rows[-1][-1]
 
     def find(self, request: str, index: int) -> Item | None:
@@ -408,7 +416,7 @@ class Store:
             f'SELECT {_COLUMNS}, number FROM items WHERE request = ? AND "index" = ? ORDER BY number DESC LIMIT 1',  # noqa: S608
             (request, index),
         ).fetchone()
-        return None if row is None else Item(*row[:10], json.loads(row[10]), *row[11:])
+        return None if row is None else Item.of(row)
 
     def add_feedback(self, said: Sequence[Feedback]) -> None:
         """Adds feedback; what the same key says of the same answer takes the place of what it has said before."""
@@ -476,7 +484,7 @@ class Selection:
     def sql(self) -> tuple[str, tuple[Any, ...]]:
         """A condition and its values."""
         named = {"model": self.model, "version": self.version, "request": self.request, "strategy": self.strategy}
-        parts = [(f"{name} = ?", value) for name, value in named.items() if value is not None]
+        parts: list[tuple[str, Any]] = [(f"{name} = ?", value) for name, value in named.items() if value is not None]
         parts += [("time >= ?", self.since)] if self.since is not None else []
         parts += [("time < ?", self.until)] if self.until is not None else []
         return " AND ".join([part for part, _ in parts]) or "1", tuple(value for _, value in parts)

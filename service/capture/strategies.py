@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from service.inference.cards import ManifestBase
@@ -44,15 +44,16 @@ class Chooser:
 
 def never_match(policy: Capture, manifest: ManifestBase) -> list[str]:
     """The strategies of a policy that want nothing of a model, with the reasons."""
+    labels: Sequence[str] = getattr(manifest, "labels", ())
     lacks = {
         "untypical": None if getattr(manifest, "familiarity", None) else "its answers have no p-values",
-        "confidence": None if getattr(manifest, "labels", ()) else "its answers have no labels",
-        "labels": None if getattr(manifest, "labels", ()) else "its answers have no labels",
+        "confidence": None if labels else "its answers have no labels",
+        "labels": None if labels else "its answers have no labels",
         "detections": None if manifest.task == "detection" else "its answers have no boxes",
     }
     found = [f"{name}: {why}" for name, why in lacks.items() if why and name in policy.strategies]
-    if policy.labels and getattr(manifest, "labels", ()):
-        unknown = [label for label in policy.labels.any if label not in manifest.labels]
+    if policy.labels and labels:
+        unknown = [label for label in policy.labels.any if label not in labels]
         found += [f"labels: it has no label {label!r}" for label in unknown]
     return found
 

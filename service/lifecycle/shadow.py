@@ -262,7 +262,7 @@ class Shadows:
         compared_pairs = list(zip(answered, comparisons[len(comparisons) - len(answered) :], strict=True))
         for (pair, _), comparison in compared_pairs:
             if pair.asked is not None and comparison is not None and not comparison.agrees:
-                self.disagreed(pair.asked, pair.index)
+                self.disagreed(pair.asked, pair.number)
         differing = [
             (*pair, comparison)
             for pair, comparison in compared_pairs

@@ -31,13 +31,13 @@ class Pair(NamedTuple):
         item: as the model takes it.
         row: of the default version.
         asked: of the call; see `CallEnded`.
-        index: of the item in the call.
+        number: index of the item in the call.
     """
 
     item: Any
     row: Row
     asked: Any = None
-    index: int = 0
+    number: int = 0
 
 
 class Trial:

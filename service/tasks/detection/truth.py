@@ -39,8 +39,8 @@ def _f1(gist: list[list[Any]], truth: list[dict[str, Any]]) -> Score:
     if not gist or not truth:
         # An image without objects in which none was found is right.
         return Score(0.0, float(together)) if together else Score(1.0, 1.0)
-    found = np.array([box[1:] for box in gist], np.float64)
-    real = np.array([[box[name] for name in _CORNERS] for box in truth], np.float64)
+    found = np.array([box[1:] for box in gist], np.float32)
+    real = np.array([[box[name] for name in _CORNERS] for box in truth], np.float32)
     overlaps = iou(found, real)
     overlaps[np.array([box[0] for box in gist])[:, None] != np.array([box["label"] for box in truth])] = 0.0
     pairs = 0
