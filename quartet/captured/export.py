@@ -12,6 +12,7 @@ from PIL import Image
 
 from quartet.captured.items import BOXES, CLASSES, NUMBER, Captured
 from quartet.captured.label_studio import to_task
+from quartet.extras import needs
 
 _SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png"}
 _CORNERS = ("x_min", "y_min", "x_max", "y_max")
@@ -149,18 +150,14 @@ def _folder(label: str) -> str:
 
 
 def _as_parquet(chosen: Iterable[tuple[Captured, Any]], output: Path) -> None:
-    """`train.parquet` with the columns `image` and `label`, as the hub has them."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    with needs("score"):
+        from quartet.captured.parquet import write
 
-    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    facts = {"request": pa.string(), "index": pa.int64(), "time": pa.float64(), "version": pa.string()}
-    schema = pa.schema({"image": image, "label": pa.string(), **facts})
-    with pq.ParquetWriter(output / "train.parquet", schema) as writer:
-        for each, truth in chosen:
-            row = {name: value for name, value in _facts(each).items() if name in facts}
-            row |= {"image": {"bytes": each.item.content, "path": _name(each)}, "label": truth}
-            writer.write_table(pa.Table.from_pylist([row], schema))
+    rows = (
+        {**_facts(each), "image": {"bytes": each.item.content, "path": _name(each)}, "label": truth}
+        for each, truth in chosen
+    )
+    write(rows, output / "train.parquet")
 
 
 def _as_coco(chosen: Iterable[tuple[Captured, Any]], output: Path) -> None:

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 import fastapi
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from service.access.caller import key_of, may_administer, visible
 from service.api.small import SmallBody
@@ -22,6 +23,15 @@ _MOST_WINDOWS = 400
 _HOUR = 3600
 
 
+# Of a field that is left out; the document does not offer null.
+_Absent = SkipJsonSchema[None]
+_Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
 class _FeedbackBody(SmallBody):
     most_bytes = 1 << 18
 
@@ -29,7 +39,9 @@ class _FeedbackBody(SmallBody):
 class FeedbackEntry(BaseModel):
     """What is known of an item now: either whether its answer was right, or the truth."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"oneOf": [{"required": ["right"]}, {"required": ["truth"]}]}
+    )
 
     request: str = Field(
         pattern=r"^[A-Za-z0-9._:-]{1,64}$",
@@ -37,10 +49,13 @@ class FeedbackEntry(BaseModel):
         description="ID of the request, as its answer has it in X-Request-ID",
     )
     index: int = Field(0, ge=0, le=9999, description="of the item in the request")
-    right: bool | None = Field(None, examples=[True], description="whether the answer was right")
-    truth: Any = Field(
+    right: Annotated[bool, Strict()] | _Absent = Field(
+        None, examples=[True], description="whether the answer was right", json_schema_extra=_without_default
+    )
+    truth: str | _Number | list[dict[str, Any]] | _Absent = Field(
         None,
         examples=["cat"],
+        json_schema_extra=_without_default,
         description="the right label; or the number, where a number is predicted; or for a detector the boxes, each "
         "with `label`, `x_min`, `y_min`, `x_max` and `y_max` in pixels of the image as it was sent",
     )
@@ -145,7 +160,7 @@ def feedback_router() -> APIRouter:
     async def get_quality(
         request: Request,
         name: Name,
-        window: Annotated[float, fastapi.Query(gt=0, le=24 * 366, description="hours of a window")] = 24,
+        window: Annotated[float, fastapi.Query(ge=0.01, le=24 * 366, description="hours of a window")] = 24,
         windows: Annotated[int, fastapi.Query(ge=1, le=_MOST_WINDOWS, description="number of windows")] = 30,
     ) -> dict[str, Any]:
         """The task's own figure for each version, by the feedback on its answers, in total and over time."""
