@@ -42,8 +42,9 @@ def delete_items(options: argparse.Namespace, where: Selection) -> int:
     """Deletes items."""
     with Store(options.folder) as store:
         store.delete_expired(time.time())
-        count = store.delete(where)
-    print(f"Deleted {count} {'item' if count == 1 else 'items'}.", file=sys.stderr)
+        items, feedback = store.delete(where)
+    what = f"{items} {'item' if items == 1 else 'items'}, and {feedback} {'entry' if feedback == 1 else 'entries'}"
+    print(f"Deleted {what} of feedback.", file=sys.stderr)
     return 0
 
 

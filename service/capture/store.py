@@ -118,8 +118,8 @@ class Item:
     @classmethod
     def of(cls, row: Sequence[Any]) -> "Item":
         """From the columns of `row` and the number."""
-        *first, answer, media_type, content, number = row
-        return cls(*first, answer=json.loads(answer), media_type=media_type, content=content, number=number)
+        answer, *rest = row[10:]
+        return cls(*row[:10], json.loads(answer), *rest)
 
 
 class Limits(NamedTuple):
@@ -368,13 +368,17 @@ class Store:
             self.clean()
         return deleted
 
-    def delete(self, where: "Selection") -> int:
-        """Deletes items, and what was said about their requests; returns how many items."""
+    def delete(self, where: "Selection") -> tuple[int, int]:
+        """Deletes items, and the feedback that the selection fits; returns how many items and how much feedback.
+
+        Raises:
+            Unusable: they are deleted, but the log of changes still holds them.
+        """
         condition, values = where.sql
-        deleted = 0
+        said = 0
         with self._transaction():
             if where.whole_requests:
-                self._database.execute(f"DELETE FROM feedback WHERE {condition}", values)  # noqa: S608 - a constant
+                said = self._database.execute(f"DELETE FROM feedback WHERE {condition}", values).rowcount  # noqa: S608 - a constant
             deleted = self._database.execute(f"DELETE FROM items WHERE {condition}", values).rowcount  # noqa: S608
         while self._database.execute("PRAGMA freelist_count").fetchone()[0]:
             self.clean()
@@ -383,7 +387,7 @@ class Store:
                 "the items are deleted, but another program reads the database, so its log of changes still holds "
                 "them: give the same command again"
             )
-        return deleted
+        return deleted, said
 
     def clean(self) -> bool:
         """Empties the log of changes, which still holds deleted content, and gives free pages back to the disk.

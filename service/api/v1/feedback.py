@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 import fastapi
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
-from pydantic.json_schema import SkipJsonSchema
 
 from service.access.caller import key_of, may_administer, visible
 from service.api.small import SmallBody
@@ -23,11 +22,10 @@ _MOST_WINDOWS = 400
 _HOUR = 3600
 
 
-# Of a field that is left out; the document does not offer null.
-_Absent = SkipJsonSchema[None]
 _Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
+# A field that is left out is None; null is refused, since it would say nothing.
 def _without_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
 
@@ -49,10 +47,10 @@ class FeedbackEntry(BaseModel):
         description="ID of the request, as its answer has it in X-Request-ID",
     )
     index: int = Field(0, ge=0, le=9999, description="of the item in the request")
-    right: Annotated[bool, Strict()] | _Absent = Field(
+    right: Annotated[bool, Strict()] = Field(
         None, examples=[True], description="whether the answer was right", json_schema_extra=_without_default
     )
-    truth: str | _Number | list[dict[str, Any]] | _Absent = Field(
+    truth: str | _Number | list[dict[str, Any]] = Field(
         None,
         examples=["cat"],
         json_schema_extra=_without_default,

@@ -206,10 +206,10 @@ def test_deletion(folder: Path, capsys: pytest.CaptureFixture[str]):
     run("delete", "--folder", folder, code=2)
     assert "say what to delete" in capsys.readouterr().err
     run("delete", "--request", "r-1", "--folder", folder)
-    assert "Deleted 1 item." in capsys.readouterr().err
+    assert "Deleted 1 item, and 1 entry of feedback." in capsys.readouterr().err
     run("delete", "classifier", "--until", "1999-01-01", "--folder", folder)
-    assert "Deleted 0 items." in capsys.readouterr().err
+    assert "Deleted 0 items, and 0 entries of feedback." in capsys.readouterr().err
     run("delete", "--all", "--folder", folder)
-    assert "Deleted 4 items." in capsys.readouterr().err
+    assert "Deleted 4 items, and 3 entries of feedback." in capsys.readouterr().err
     run("list", "--folder", folder.parent, code=1)
     assert "holds no captures" in capsys.readouterr().err

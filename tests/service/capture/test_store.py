@@ -110,7 +110,7 @@ def test_what_is_deleted_is_gone_from_the_disk(store: Store, tmp_path: Path):
     write(store, item(1, content=secret), item(2), item(3, request="r-1", index=1, content=secret))
     store.add_feedback([Feedback("r-1", 0, "", {"truth": "alice"}, MORNING, MORNING + DAY, "classifier", "1", "alice")])
     assert b"the face of a person" in everything(tmp_path / "captures")
-    assert store.delete(Selection(request="r-1")) == 2
+    assert store.delete(Selection(request="r-1")) == (2, 1)
     left = everything(tmp_path / "captures")
     assert b"the face" not in left
     assert b"alice" not in left
@@ -126,7 +126,7 @@ def test_deletion_says_so_if_a_reader_keeps_the_log(store: Store, tmp_path: Path
     with Store(tmp_path / "captures") as other, pytest.raises(Unusable, match="give the same command again"):
         other.delete(Selection(model="classifier"))
     reader.close()
-    assert store.delete(Selection(model="classifier")) == 0
+    assert store.delete(Selection(model="classifier")) == (0, 0)
 
 
 def test_selections(store: Store):
