@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from service.capture.store import Item, Selection, Store
+from service.capture.store import Feedback, Item, Selection, Store
+from service.tasks.truth import NUMBER as NUMBER_TRUTH
 
 # Of an image whose answer has neither labels nor boxes, of a row, and so on: what an answer is about.
 CLASSES, BOXES, NUMBER, NONE = "classes", "boxes", "number", "none"
@@ -57,5 +58,11 @@ def captured(store: Store, where: Selection | None = None) -> Iterator[Captured]
         if feedback is None:
             yield Captured(item)
         else:
-            right = feedback.said.get("right")
-            yield Captured(item, feedback.truth, feedback.points == feedback.weight if right is None else right)
+            yield Captured(item, feedback.truth, _is_right(feedback))
+
+
+def _is_right(feedback: Feedback) -> bool | None:
+    """Whether the answer was right; None for a number, which has an error instead."""
+    if "right" in feedback.said:
+        return bool(feedback.said["right"])
+    return None if feedback.figure == NUMBER_TRUTH.figure else feedback.points == feedback.weight

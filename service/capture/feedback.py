@@ -119,12 +119,14 @@ class Feedbacks:
             return [Outcome("unknown") for _ in said], []  # no model has captures or feedback
         now, outcomes, found = time.time(), [], []
         with Store(self._folder, create=True) as store:
+            room = store.room_for_waiting() if self._several else 0
             for each in said:
                 waiting = Feedback(each.request, each.index, key, each.words, now, now + _WAITING_SECONDS)
                 answered = self._find(store, each)
                 if answered is None:
-                    outcomes.append(Outcome("waiting" if self._several else "unknown"))
-                    found += [waiting] if self._several else []
+                    outcomes.append(Outcome("waiting" if room > 0 else "unknown"))
+                    found += [waiting] if room > 0 else []
+                    room -= 1
                 elif not sees(answered.model) or not (any_key or answered.key == key):
                     outcomes.append(Outcome("unknown"))
                 else:
@@ -141,7 +143,7 @@ class Feedbacks:
     def match(self, store: Store) -> list[FeedbackGiven]:
         """Counts what waits in the database for an answer that this process knows; called on the writer's thread."""
         found = []
-        for waiting in store.waiting_feedback():
+        for waiting in store.waiting_feedback(lambda request: self._recent.find(request) is not None):
             answered = self._recent.find(waiting.request)
             if answered is not None and answered.key == waiting.key and waiting.index < len(answered.gists):
                 try:
@@ -187,7 +189,8 @@ class Feedbacks:
                 raise ValueError("answers of this model can only be right or wrong: send right, not truth")
             value = truth.read(feedback.said["truth"])
             points, weight = truth.score(gist, value)
-            return replace(known, truth=value, figure=truth.figure, points=points, weight=weight)
+            # The truth itself is stored once.
+            return replace(known, said={}, truth=value, figure=truth.figure, points=points, weight=weight)
         right = bool(feedback.said["right"])
         figure = truth.figure if truth and truth.rated else "right"
         confirmed = truth.confirmed(gist) if truth and right and gist is not None else None

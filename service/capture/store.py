@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -65,7 +65,8 @@ _COLUMNS = (
     'model, version, variant, operation, request, "index", key, time, expires, strategy, answer, media_type, content'
 )
 _FEEDBACK = 'request, "index", key, model, version, time, expires, said, truth, figure, points, weight'
-_MOST_WAITING = 1000
+# Entries of feedback that wait, and bytes of all feedback.
+_MOST_WAITING, _MOST_FEEDBACK_BYTES = 10_000, 200_000_000
 _INSERT = f"INSERT INTO items ({_COLUMNS}, bytes) VALUES ({'?, ' * 13}?)"  # noqa: S608 - a constant
 
 
@@ -137,7 +138,7 @@ class Feedback:
         request: ID of the request.
         index: of the item in the request.
         key: name of the API key that it was said with; empty without keys.
-        said: `{"right": …}` or `{"truth": …}`.
+        said: `{"right": …}`, or as long as the answer is not known `{"truth": …}`.
         time: Unix time of the answer; of the feedback as long as the answer is not known.
         expires: Unix time from which it is deleted.
         model: that answered, as `version`; None as long as the answer is not known.
@@ -350,6 +351,18 @@ class Store:
             self._database.execute("DELETE FROM items WHERE model = ? AND number <= ?", (model, last))
         return size
 
+    def _shrink_feedback(self) -> int:
+        """Deletes the oldest tenth of all feedback if it is too large; returns how many entries."""
+        count, size = self._database.execute(
+            "SELECT count(*), total(length(said) + ifnull(length(truth), 0)) FROM feedback"
+        ).fetchone()
+        if size + count * _ROW_BYTES <= _MOST_FEEDBACK_BYTES:
+            return 0
+        return self._database.execute(
+            "DELETE FROM feedback WHERE number IN (SELECT number FROM feedback ORDER BY number LIMIT ?)",
+            (count // 10 + 1,),
+        ).rowcount
+
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Items and bytes of each model."""
         return {model: (items, size) for model, items, size in self._database.execute("SELECT * FROM sizes")}
@@ -363,6 +376,7 @@ class Store:
                 (now,),
             ).rowcount:
                 deleted += count
+        deleted += self._shrink_feedback()
         self._database.execute("DELETE FROM quotas WHERE hour < ?", ((int(now) // DAY - 1) * DAY // HOUR,))
         if deleted:
             self.clean()
@@ -434,10 +448,19 @@ class Store:
                 [each.row for each in said],
             )
 
-    def waiting_feedback(self) -> list[Feedback]:
-        """Feedback on answers that were not known where it arrived."""
+    def room_for_waiting(self) -> int:
+        """How many entries of feedback may wait for their answers beside those that do."""
+        (waiting,) = self._database.execute("SELECT count(*) FROM feedback WHERE model IS NULL").fetchone()
+        return max(0, _MOST_WAITING - int(waiting))
+
+    def waiting_feedback(self, is_known: Callable[[str], bool] = lambda _: True) -> list[Feedback]:
+        """Feedback on answers that were not known where it arrived.
+
+        Args:
+            is_known: whether a request is; the others are left out.
+        """
         rows = self._database.execute(f"SELECT {_FEEDBACK} FROM feedback WHERE model IS NULL LIMIT {_MOST_WAITING}")  # noqa: S608
-        return [Feedback.of(row) for row in rows]
+        return [Feedback.of(row) for row in rows if is_known(row[0])]
 
     def feedback(self, where: "Selection | None" = None) -> Iterator[Feedback]:
         """Feedback whose answer is known, in the order of arrival."""

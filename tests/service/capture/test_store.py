@@ -162,6 +162,24 @@ def test_feedback_of_a_key_is_replaced(store: Store):
     assert (sums.version, sums.figure, sums.window, sums.count, sums.p, sums.w) == ("1", "right", 0, 2, 1.0, 2.0)
 
 
+def test_feedback_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("service.capture.store._MOST_WAITING", 5)
+    monkeypatch.setattr("service.capture.store._MOST_FEEDBACK_BYTES", 10_000)
+    assert store.room_for_waiting() == 5
+    store.add_feedback([Feedback(f"w{number}", 0, "", {"right": True}, MORNING, 9e9) for number in range(4)])
+    assert store.room_for_waiting() == 1
+    assert [each.request for each in store.waiting_feedback(lambda request: request > "w1")] == ["w2", "w3"]
+    large = ["x" * 100]
+    store.add_feedback(
+        [Feedback(f"r{number}", 0, "", {}, MORNING, 9e9, "m", "1", large, "right", 1, 1) for number in range(96)]
+    )
+    for _ in range(20):
+        store.delete_expired(MORNING)
+    kept = [each.request for each in store.feedback()]
+    assert 10 < len(kept) < 30
+    assert kept[-1] == "r95"
+
+
 def test_a_folder_without_captures_is_named(tmp_path: Path):
     with pytest.raises(Unusable, match="holds no captures"):
         Store(tmp_path)
