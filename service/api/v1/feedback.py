@@ -37,16 +37,15 @@ class _FeedbackBody(SmallBody):
 class FeedbackEntry(BaseModel):
     """What is known of an item now: either whether its answer was right, or the truth."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"oneOf": [{"required": ["right"]}, {"required": ["truth"]}]}
-    )
+    model_config = ConfigDict(extra="forbid")
 
     request: str = Field(
+        strict=True,
         pattern=r"^[A-Za-z0-9._:-]{1,64}$",
         examples=["5f3a9c-2b"],
         description="ID of the request, as its answer has it in X-Request-ID",
     )
-    index: int = Field(0, ge=0, le=9999, description="of the item in the request")
+    index: int = Field(0, strict=True, ge=0, le=9999, description="of the item in the request")
     right: Annotated[bool, Strict()] = Field(
         None, examples=[True], description="whether the answer was right", json_schema_extra=_without_default
     )
