@@ -119,8 +119,8 @@ class Item:
     @classmethod
     def of(cls, row: Sequence[Any]) -> "Item":
         """From the columns of `row` and the number."""
-        answer, *rest = row[10:]
-        return cls(*row[:10], json.loads(answer), *rest)
+        values = dict(zip(cls.__slots__, row, strict=True))
+        return cls(**values | {"answer": json.loads(values["answer"])})
 
 
 class Limits(NamedTuple):

@@ -46,10 +46,10 @@ class FeedbackEntry(BaseModel):
         description="ID of the request, as its answer has it in X-Request-ID",
     )
     index: int = Field(0, strict=True, ge=0, le=9999, description="of the item in the request")
-    right: Annotated[bool, Strict()] = Field(
+    right: Annotated[bool, Strict()] = Field(  # type: ignore[assignment]  # a default is not validated
         None, examples=[True], description="whether the answer was right", json_schema_extra=_without_default
     )
-    truth: str | _Number | list[dict[str, Any]] = Field(
+    truth: str | _Number | list[dict[str, Any]] = Field(  # type: ignore[assignment]
         None,
         examples=["cat"],
         json_schema_extra=_without_default,
