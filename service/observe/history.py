@@ -113,7 +113,7 @@ class History:
             try:
                 measure()
                 now, ended = await asyncio.to_thread(self._read, routes), time.monotonic()
-                await self.add(period, _difference(now, before, STEP / (ended - began)))
+                await self.add(period, difference(now, before, STEP / (ended - began)))
                 before, began = now, ended
             except Exception:
                 logger.exception("there is no row of figures for the last %d s", STEP)
@@ -265,7 +265,7 @@ def _count_of_model(counted: Any, name: str, labels: Mapping[str, str], value: f
             counted["wait"][_BUCKETS[float(labels["le"])]] += value
 
 
-def _difference(now: Figures, before: Figures, scale: float) -> Figures:
+def difference(now: Figures, before: Figures, scale: float) -> Figures:
     """What was counted between two readings, times `scale`, and what was measured last. Idle models are left out."""
 
     def rows(later: Rows, earlier: Rows) -> Rows:

@@ -1,0 +1,203 @@
+// Status: the last hour of the server in charts, and what each model has done.
+
+import { json } from "../api.js";
+import { h, put, whenChanged } from "../dom.js";
+import { brief, moment, number, t } from "../i18n.js";
+import { poll } from "../poll.js";
+import { choice } from "../widgets/choice.js";
+import { createStatus } from "../widgets/status.js";
+import { timeline } from "../widgets/timeline.js";
+
+const COMMAND = "quartet keys add NAME --scope infer --scope metrics";
+const MOST_PROBLEMS = 6;
+const ROW_SECONDS = 300; // of the table
+
+const plain = (value) => brief(value, 3);
+const duration = (seconds) => (seconds < 1 ? `${brief(1000 * seconds, 3)} ms` : `${brief(seconds, 3)} s`);
+const bytes = (value) => (value < 1e9 ? `${brief(value / 1e6, 3)} MB` : `${brief(value / 1e9, 3)} GB`);
+const named = (series) => Object.entries(series).map(([name, values]) => ({ name: t(`hour.${name}`), values }));
+
+// What each chart shows of an answer.
+const OF_SERVER = {
+  traffic: [plain, ({ requests, errors }) => named({ requests, errors })],
+  latency: [duration, ({ latency }) => named(latency)],
+  problems: [plain, ({ problems }) => busiest(problems)],
+  lag: [duration, (hour) => named({ p99: hour.event_loop_lag })],
+  memory: [bytes, ({ memory: { resident } }) => named({ resident })],
+  available: [bytes, ({ memory: { available } }) => named({ free: available })],
+  gpu: [bytes, ({ memory: { gpu_free: free } }) => (free.some((each) => each !== null) ? named({ free }) : null)],
+};
+const OF_MODELS = {
+  queue: [plain, ({ queue: { waiting } }) => named({ waiting })],
+  wait: [duration, ({ queue: { wait } }) => named(wait)],
+  work: [plain, ({ queue: { items, dropped } }) => named({ items, dropped })],
+  batches: [plain, ({ queue }) => named({ size: queue.batch_size })],
+};
+
+export function render(root, { settings, signal }) {
+  const status = createStatus();
+  const server = charts(OF_SERVER);
+  const models = charts(OF_MODELS);
+  const chosen = h("div");
+  const table = h("div");
+  const periods = h("details", {}, h("summary", {}, t("hour.table")));
+  const figures = h(
+    "div",
+    { hidden: true },
+    server.element,
+    h("div", { class: "headline" }, h("h2", {}, t("hour.models")), chosen),
+    models.element,
+    table,
+    periods,
+  );
+  put(root, h("h1", {}, t("nav.status")), h("p", { class: "quiet" }, t("hour.lead")), status.element, figures);
+  let hour = null;
+  periods.addEventListener("toggle", writePeriods);
+  const showChoice = whenChanged(({ names, model }) =>
+    put(chosen, choice(t("frame.model"), [["", t("hour.all")], ...names.map((name) => [name, name])], model, choose)),
+  );
+  const soon = poll(root, refresh, { seconds: 10, signal, onerror: complain });
+
+  function choose(model) {
+    settings.set({ model });
+    soon();
+  }
+
+  async function refresh() {
+    const model = settings.get("model");
+    let found;
+    try {
+      found = await json("v1/status", { query: { model }, signal });
+    } catch (error) {
+      if (error.slug !== "unknown-model") throw error;
+      settings.set({ model: null }); // the address is of another server, or of another time
+      found = await json("v1/status", { signal });
+    }
+    hour = found;
+    figures.hidden = !hour.times.length;
+    if (figures.hidden) {
+      status.say(t("hour.soon"));
+      return;
+    }
+    status.clear();
+    server.draw(hour);
+    models.draw(hour);
+    showChoice({ names: hour.models.map(({ name }) => name).sort(), model: hour.model ?? "" });
+    put(table, modelTable(hour.models));
+    writePeriods();
+  }
+
+  function complain(error) {
+    status.show(error, soon);
+    if (error.kind === "key" || error.kind === "forbidden") {
+      status.element.prepend(h("p", {}, t("hour.key")), h("p", {}, h("code", {}, COMMAND)));
+    }
+  }
+
+  function writePeriods() {
+    if (periods.open && hour?.times.length) put(periods, periods.firstChild, periodTable(hour));
+  }
+}
+
+function charts(described) {
+  const element = h("div", { class: "timelines" });
+  const all = Object.entries(described).map(([id, [write, lines]]) => {
+    const chart = timeline(t(`hour.${id}`), write);
+    element.append(chart.element);
+    return { chart, lines };
+  });
+  return {
+    element,
+    draw(hour) {
+      for (const { chart, lines } of all) {
+        const found = lines(hour);
+        chart.element.hidden = !found;
+        if (found) chart.draw(hour.times, hour.step, found);
+      }
+    },
+  };
+}
+
+/** The problems that were most frequent, by their codes. */
+function busiest(problems) {
+  const sum = (values) => values.reduce((total, each) => total + each, 0);
+  return Object.entries(problems)
+    .map(([name, values]) => ({ name, values, total: sum(values) }))
+    .sort((one, other) => other.total - one.total)
+    .slice(0, MOST_PROBLEMS);
+}
+
+function modelTable(models) {
+  const columns = [
+    [t("hour.items-run"), ({ items }) => number(items)],
+    [t("hour.size"), ({ batch_size: size }) => written(size, plain)],
+    [t("hour.wait-p95"), ({ wait_p95: wait }) => written(wait, duration)],
+    [t("hour.waiting"), ({ waiting }) => number(waiting)],
+    [t("hour.items-dropped"), ({ dropped }) => number(dropped)],
+  ];
+  const rows = models.map((model) => [model.name, ...columns.map(([, write]) => write(model))]);
+  return models.length ? tableOf([t("frame.model"), ...columns.map(([name]) => name)], rows, t("hour.models")) : "";
+}
+
+/** The whole hour in periods of five minutes, the newest first: means of what is per second, else the highest. */
+function periodTable({ times, step, requests, errors, latency, problems, event_loop_lag: lag, memory, queue }) {
+  const refused = times.map((_, index) => Object.values(problems).reduce((sum, values) => sum + values[index], 0));
+  const mean = (values) => values.reduce((sum, each) => sum + each, 0) / values.length;
+  const most = (values) => Math.max(...values);
+  const columns = [
+    [t("hour.traffic"), requests, mean, plain],
+    [t("hour.errors"), errors, mean, plain],
+    [t("hour.problems"), refused, mean, plain],
+    ...Object.entries(latency).map(([name, values]) => [t(`hour.${name}`), values, most, duration]),
+    [t("hour.waiting"), queue.waiting, most, plain],
+    [t("hour.wait-p95"), queue.wait.p95, most, duration],
+    [t("hour.lag"), lag, most, duration],
+    [t("hour.memory"), memory.resident, most, bytes],
+  ];
+  const size = ROW_SECONDS / step;
+  const rows = [];
+  for (let end = times.length; end > 0; end -= size) {
+    const cells = columns.map(([, values, reduce, write]) => {
+      const known = values.slice(Math.max(0, end - size), end).filter((each) => each !== null);
+      return written(known.length ? reduce(known) : null, write);
+    });
+    rows.push([moment(times[end - 1]), ...cells]);
+  }
+  return [
+    h("p", { class: "quiet small" }, t("hour.periods")),
+    tableOf([t("hour.until"), ...columns.map(([name]) => name)], rows, t("hour.table")),
+  ];
+}
+
+const written = (value, write) => (value === null ? "–" : write(value));
+
+const tableOf = (head, rows, label) =>
+  h(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
+    h(
+      "table",
+      {},
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          head.map((name, index) => h("th", { scope: "col", class: index ? "num" : null }, name)),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        rows.map(([name, ...cells]) =>
+          h(
+            "tr",
+            {},
+            h("th", { scope: "row" }, name),
+            cells.map((cell) => h("td", { class: "num" }, cell)),
+          ),
+        ),
+      ),
+    ),
+  );
