@@ -187,8 +187,8 @@ async def test_gaps_and_a_clock_that_is_set_back():
         await history.add(period, row(1))
     assert history.times == [(NOW + 400) * STEP]
     await history.add(NOW + 7, row(2))
-    assert history.times == [(NOW + 7) * STEP]
-    assert history.server["requests"].tolist() == [2]
+    assert history.times == [(NOW + number) * STEP for number in (0, 1, 5, 7)]
+    assert history.server["requests"].tolist() == [1, 1, 1, 2]
 
 
 def test_before_the_first_row_there_is_nothing():
