@@ -13,7 +13,8 @@ from pydantic import BaseModel, Field
 
 from service.access.caller import models_of, visible
 from service.api.headers import cacheable
-from service.observe.history import PROBLEMS, STEP, History, Rows, numbers, quantile
+from service.observe.figures import PROBLEMS, Rows, numbers, quantile
+from service.observe.history import STEP, History
 from service.stack.problems import responses
 
 # Answers of the newest row that are kept, for several viewers.

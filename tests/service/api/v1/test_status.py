@@ -9,7 +9,8 @@ from fastapi import FastAPI
 
 from service.api.v1.status import Hour
 from service.app import create_app
-from service.observe.history import Figures, History, difference, read
+from service.observe.figures import Figures, difference, read
+from service.observe.history import History
 from service.settings import Settings
 from tests.keyed import bearer, write_keys
 from tests.pictures import encode
