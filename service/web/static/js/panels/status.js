@@ -39,15 +39,22 @@ export function render(root, { settings, signal }) {
   const server = charts(OF_SERVER);
   const models = charts(OF_MODELS);
   const chosen = h("div");
-  const table = h("div");
-  const periods = h("details", {}, h("summary", {}, t("hour.table")));
+  const modelTable = createTable(t("hour.models"));
+  const periodTable = createTable(t("hour.table"));
+  const periods = h(
+    "details",
+    {},
+    h("summary", {}, t("hour.table")),
+    h("p", { class: "quiet small" }, t("hour.periods")),
+    periodTable.element,
+  );
   const figures = h(
     "div",
     { hidden: true },
     server.element,
     h("div", { class: "headline" }, h("h2", {}, t("hour.models")), chosen),
     models.element,
-    table,
+    modelTable.element,
     periods,
   );
   put(root, h("h1", {}, t("nav.status")), h("p", { class: "quiet" }, t("hour.lead")), status.element, figures);
@@ -83,7 +90,7 @@ export function render(root, { settings, signal }) {
     server.draw(hour);
     models.draw(hour);
     showChoice({ names: hour.models.map(({ name }) => name).sort(), model: hour.model ?? "" });
-    put(table, modelTable(hour.models));
+    modelTable.show(...ofModels(hour.models));
     writePeriods();
   }
 
@@ -95,7 +102,7 @@ export function render(root, { settings, signal }) {
   }
 
   function writePeriods() {
-    if (periods.open && hour?.times.length) put(periods, periods.firstChild, periodTable(hour));
+    if (periods.open && hour?.times.length) periodTable.show(...ofPeriods(hour));
   }
 }
 
@@ -127,7 +134,7 @@ function busiest(problems) {
     .slice(0, MOST_PROBLEMS);
 }
 
-function modelTable(models) {
+function ofModels(models) {
   const columns = [
     [t("hour.items-run"), ({ items }) => number(items)],
     [t("hour.size"), ({ batch_size: size }) => written(size, plain)],
@@ -136,11 +143,11 @@ function modelTable(models) {
     [t("hour.items-dropped"), ({ dropped }) => number(dropped)],
   ];
   const rows = models.map((model) => [model.name, ...columns.map(([, write]) => write(model))]);
-  return models.length ? tableOf([t("frame.model"), ...columns.map(([name]) => name)], rows, t("hour.models")) : "";
+  return [[t("frame.model"), ...columns.map(([name]) => name)], rows];
 }
 
 /** The whole hour in periods of five minutes, the newest first: means of what is per second, else the highest. */
-function periodTable({ times, step, requests, errors, latency, problems, event_loop_lag: lag, memory, queue }) {
+function ofPeriods({ times, step, requests, errors, latency, problems, event_loop_lag: lag, memory, queue }) {
   const refused = times.map((_, index) => Object.values(problems).reduce((sum, values) => sum + values[index], 0));
   const mean = (values) => values.reduce((sum, each) => sum + each, 0) / values.length;
   const most = (values) => Math.max(...values);
@@ -163,41 +170,28 @@ function periodTable({ times, step, requests, errors, latency, problems, event_l
     });
     rows.push([moment(times[end - 1]), ...cells]);
   }
-  return [
-    h("p", { class: "quiet small" }, t("hour.periods")),
-    tableOf([t("hour.until"), ...columns.map(([name]) => name)], rows, t("hour.table")),
-  ];
+  return [[t("hour.until"), ...columns.map(([name]) => name)], rows];
 }
 
 const written = (value, write) => (value === null ? "–" : write(value));
 
-const tableOf = (head, rows, label) =>
-  h(
-    "div",
-    { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
-    h(
-      "table",
-      {},
-      h(
-        "thead",
-        {},
+/** A table whose rows can change under somebody who scrolls it. */
+function createTable(label) {
+  const table = h("table");
+  const element = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, table);
+  return {
+    element,
+    show(head, rows) {
+      const heading = (name, index) => h("th", { scope: "col", class: index ? "num" : null }, name);
+      const row = ([name, ...cells]) =>
         h(
           "tr",
           {},
-          head.map((name, index) => h("th", { scope: "col", class: index ? "num" : null }, name)),
-        ),
-      ),
-      h(
-        "tbody",
-        {},
-        rows.map(([name, ...cells]) =>
-          h(
-            "tr",
-            {},
-            h("th", { scope: "row" }, name),
-            cells.map((cell) => h("td", { class: "num" }, cell)),
-          ),
-        ),
-      ),
-    ),
-  );
+          h("th", { scope: "row" }, name),
+          cells.map((cell) => h("td", { class: "num" }, cell)),
+        );
+      element.hidden = !rows.length;
+      put(table, h("thead", {}, h("tr", {}, head.map(heading))), h("tbody", {}, rows.map(row)));
+    },
+  };
+}
