@@ -111,9 +111,10 @@ class History:
 
     @property
     def _order(self) -> npt.NDArray[np.intp]:
-        newest = self._periods.max()
+        """The rows that there are, by their periods."""
         order = np.argsort(self._periods)
-        return order[self._periods[order] > max(-1, newest - ROWS)]
+        first = np.searchsorted(self._periods[order], max(0, int(self._periods.max()) - ROWS + 1))
+        return order[int(first) :]
 
     def _read(self, routes: Collection[str]) -> Figures:
         return read(self._metrics.own.collect(), routes)

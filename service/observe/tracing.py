@@ -58,7 +58,7 @@ class _Head(Sampler, RandomIdGenerator):
         given = INVALID_SPAN_CONTEXT if parent is _ROOT else get_current_span(parent).get_span_context()
         trace_id = given.trace_id if given.is_valid else super().generate_trace_id()
         decision = self._of_requests.should_sample(parent, trace_id, name, SpanKind.SERVER)
-        if not decision.decision.is_sampled():
+        if decision.decision is not Decision.RECORD_AND_SAMPLE:
             return False
         self._decision = decision
         self._trace_id = None if given.is_valid else trace_id
