@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.conftest import PHONE, OpenPage, barriers
 
@@ -69,27 +69,31 @@ def open_status(open_page: OpenPage, query: str = "", **options: object) -> tupl
     return page, answers
 
 
+def chart(page: Page, title: str) -> Locator:
+    return page.locator("figure", has=page.get_by_role("heading", name=title, exact=True))
+
+
 def test_the_charts_say_in_words_what_they_show(open_page: OpenPage):
     page, _ = open_status(open_page)
     charts = page.get_by_role("img")
     expect(charts).to_have_count(10)  # that of a GPU is left out
-    labels = [chart.get_attribute("aria-label") for chart in charts.all()]
+    labels = [each.get_attribute("aria-label") for each in charts.all()]
     assert [label.partition(". ")[0] for label in labels if label][:3] == SERVER
     assert labels[0] == "Requests per second. answered: 89 now, 89 at most. server errors (5xx): 0 now, 0 at most"
     assert labels[1] is not None
     assert "95th percentile: 12 ms now, 12 ms at most. 99th percentile: 1.5 s now" in labels[1]
     # The most frequent problems alone.
-    problems = page.locator("figure", has_text=SERVER[2])
+    problems = chart(page, SERVER[2])
     expect(problems.locator("li")).to_have_text([f"problem-{index} {index}" for index in (7, 6, 5, 4, 3, 2)])
     # A missing row, and one without a value, interrupt the lines.
-    paths = [page.locator("figure", has_text=title).locator("path").first.get_attribute("d") for title in SERVER[:2]]
+    paths = [chart(page, title).locator("path").first.get_attribute("d") for title in SERVER[:2]]
     assert [path.count("M") for path in paths if path] == [2, 3]
-    expect(page.locator("figure", has_text="Memory in use")).to_contain_text("340 MB")
+    expect(chart(page, "Memory in use")).to_contain_text("340 MB")
 
 
 def test_pointing_at_a_chart_shows_that_moment(open_page: OpenPage):
     page, _ = open_status(open_page)
-    figure = page.locator("figure", has_text=SERVER[0])
+    figure = chart(page, SERVER[0])
     figure.locator("path").first.wait_for()
     box = figure.locator("svg").bounding_box()
     assert box

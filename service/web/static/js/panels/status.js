@@ -51,6 +51,7 @@ export function render(root, { settings, signal }) {
   const figures = h(
     "div",
     { hidden: true },
+    h("h2", {}, t("hour.server")),
     server.element,
     h("div", { class: "headline" }, h("h2", {}, t("hour.models")), chosen),
     models.element,

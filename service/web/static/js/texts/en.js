@@ -461,6 +461,7 @@ export default {
   "hour.items-run": "items run",
   "hour.items-dropped": "items dropped",
   "hour.wait-p95": "wait, 95th percentile",
+  "hour.server": "Server",
   "hour.models": "Models",
   "hour.all": "all models",
   "hour.table": "The hour as a table",

@@ -562,6 +562,7 @@ export default {
   "hour.items-run": "처리한 항목",
   "hour.items-dropped": "버려진 항목",
   "hour.wait-p95": "대기 시간, 95번째 백분위",
+  "hour.server": "서버",
   "hour.models": "모델",
   "hour.all": "모든 모델",
   "hour.table": "지난 한 시간을 표로 보기",
