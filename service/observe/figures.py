@@ -37,15 +37,18 @@ MODEL = np.dtype(
         ("batches", float),
         ("dropped", float),
         ("wait", float, len(_BUCKETS)),
+        ("run", float, len(_BUCKETS)),
     ]
 )
+_HISTOGRAMS = {"latency", "lag", "wait", "run"}
 # Not counted but measured, at the end of a period. Of some the least of all processes holds; NaN where unknown.
 _GAUGES = {"resident", "available", "gpu_free", "waiting"}
 _LEAST = ("available", "gpu_free")
 _FAMILIES = {
     *("quartet_requests", "quartet_problems", "quartet_request_seconds", "quartet_event_loop_lag_seconds"),
     *("process_resident_memory_bytes", "quartet_memory_available_bytes", "quartet_gpu_memory_free_bytes"),
-    *("quartet_queue_depth", "quartet_batch_size", "quartet_dropped", "quartet_queue_seconds"),
+    *("quartet_queue_depth", "quartet_batch_size", "quartet_dropped"),
+    *("quartet_queue_seconds", "quartet_inference_seconds"),
 }
 
 # Of the type SERVER or MODEL.
@@ -119,8 +122,9 @@ def read(families: Iterable[Metric], routes: Collection[str]) -> Figures:
                 case _ if "model" in labels:
                     for model in ("", labels["model"]):
                         _count_of_model(models.setdefault(model, np.zeros(1, MODEL))[0], name, labels, value)
-    for rows, field in ((server, "latency"), (server, "lag"), *((rows, "wait") for rows in models.values())):
-        rows[field] = np.diff(rows[field], axis=-1, prepend=0)  # a bucket counts those below it too
+    for rows in (server, *models.values()):
+        for name in _HISTOGRAMS & set(rows.dtype.names or ()):
+            rows[name] = np.diff(rows[name], axis=-1, prepend=0)  # a bucket counts those below it too
     return Figures(server, models)
 
 
@@ -136,6 +140,8 @@ def _count_of_model(counted: Any, name: str, labels: Mapping[str, str], value: f
             counted["dropped"] += value
         case "quartet_queue_seconds_bucket":
             counted["wait"][_BUCKETS[float(labels["le"])]] += value
+        case "quartet_inference_seconds_bucket":
+            counted["run"][_BUCKETS[float(labels["le"])]] += value
 
 
 def difference(now: Figures, before: Figures, scale: float) -> Figures:

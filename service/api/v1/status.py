@@ -46,8 +46,9 @@ class Queue(BaseModel):
 
     waiting: _Series = Field(description="items that wait, at the end of each period")
     wait: Quantiles = Field(description="an item's wait for its batch")
-    items: _Series = Field(description="items that were run, per second")
     batch_size: _Series = Field(description="mean number of items in a batch")
+    batch: Quantiles = Field(description="running a batch")
+    items: _Series = Field(description="items that were run, per second")
     dropped: _Series = Field(description="items that left the queue without being run, per second")
 
 
@@ -154,8 +155,9 @@ def _queue(rows: Rows) -> Queue:
     return Queue(
         waiting=_series(rows["waiting"]),
         wait=_quantiles(rows["wait"]),
-        items=_series(rows["items"] / STEP),
         batch_size=_series(_ratio(rows["items"], rows["batches"])),
+        batch=_quantiles(rows["run"]),
+        items=_series(rows["items"] / STEP),
         dropped=_series(rows["dropped"] / STEP),
     )
 

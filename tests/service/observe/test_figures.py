@@ -58,6 +58,7 @@ def test_what_is_counted():
     ]  # fmt: skip
     assert list(models) == ["", "m", "n"]
     assert models["m"]["wait"][0, SECONDS.index(0.025)] == 2
+    assert models["m"]["run"][0, SECONDS.index(0.5)] == models["m"]["run"].sum() == 2
 
 
 def test_quantiles_are_those_of_prometheus():

@@ -110,10 +110,10 @@ async def test_an_hour_is_kept_in_bounded_memory():
     assert history.times == [(NOW + index) * STEP for index in range(40, ROWS + 40)]
     assert history.server["requests"].tolist() == list(range(40, ROWS + 40))
     assert history.models[""]["items"].sum() == ROWS
-    assert len(history.names) == 32
+    assert len(history.names) == 24
     held = sum(rows.nbytes for rows in (history._server, *history._models.values()))
-    assert held == ROWS * (numbers(history._server).shape[1] + 33 * numbers(history._models[""]).shape[1]) * 8
-    assert held < 2.1e6
+    assert held == ROWS * (numbers(history._server).shape[1] + 25 * numbers(history._models[""]).shape[1]) * 8
+    assert held < 2.8e6
     for index in range(ROWS):
         await history.add(NOW + 1000 + index, row(1, other=1))
     assert set(history.names) == {"other"}  # the rest has done nothing for an hour

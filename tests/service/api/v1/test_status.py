@@ -65,6 +65,7 @@ async def test_an_hour(rows: Rows, app: FastAPI, client: httpx.AsyncClient):
     assert (found.memory.resident[1] or 0) > 10e6
     assert found.memory.gpu_free == [None, None]
     assert found.queue.items == [0.2, 0]
+    assert (found.queue.batch.p50[0] or 0) > 0
     assert (found.queue.batch_size, found.queue.waiting, found.queue.dropped) == ([1, None], [0, 0], [0, 0])
     (model,) = found.models
     assert (model.name, model.items, model.batch_size, model.waiting) == ("classifier", 2, 1, 0)

@@ -30,8 +30,10 @@ const OF_SERVER = {
 const OF_MODELS = {
   queue: [plain, ({ queue: { waiting } }) => named({ waiting })],
   wait: [duration, ({ queue: { wait } }) => named(wait)],
-  work: [plain, ({ queue: { items, dropped } }) => named({ items, dropped })],
   batches: [plain, ({ queue }) => named({ size: queue.batch_size })],
+  duration: [duration, ({ queue: { batch } }) => named(batch)],
+  work: [plain, ({ queue: { items } }) => named({ items })],
+  dropped: [plain, ({ queue: { dropped } }) => named({ "left-out": dropped })],
 };
 
 export function render(root, { settings, signal }) {

@@ -3,9 +3,9 @@
 import { h, put, svg } from "../dom.js";
 import { moment, t } from "../i18n.js";
 
-const WIDTH = 420;
-const HEIGHT = 150;
-const EDGE = { left: 58, right: 10, top: 12, bottom: 24 };
+const WIDTH = 340;
+const HEIGHT = 135;
+const EDGE = { left: 54, right: 10, top: 12, bottom: 24 };
 const LEAST_SECONDS = 300; // of the axis, also where there are a few points only
 
 /**
@@ -34,7 +34,7 @@ export function timeline(title, write) {
       plot,
       [0, top / 2, top].map((value) => [
         svg("line", { class: "grid", x1: EDGE.left, x2: WIDTH - EDGE.right, y1: y(value), y2: y(value) }),
-        svg("text", { x: EDGE.left - 6, y: y(value) + 4, "text-anchor": "end" }, write(value)),
+        svg("text", { x: EDGE.left - 6, y: y(value) + 4, "text-anchor": "end" }, value ? write(value) : "0"),
       ]),
       svg("text", { x: EDGE.left, y: HEIGHT - 6 }, moment(from)),
       svg("text", { x: WIDTH - EDGE.right, y: HEIGHT - 6, "text-anchor": "end" }, moment(times.at(-1))),
