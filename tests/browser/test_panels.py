@@ -30,7 +30,7 @@ PANELS = {
     "read": ".words mark",
     "numbers": ".contributions .value",
     "models": ".measured .interval",
-    "status": ".timeline .line",
+    "status": ".timeline",
 }
 CARD = "models/detector/1"
 
