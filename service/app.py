@@ -23,6 +23,7 @@ from service.api.v1.feedback import feedback_router
 from service.api.v1.models import models_router
 from service.api.v1.operations import operation_endpoints
 from service.api.v1.policy import policy_router
+from service.api.v1.status import status_router
 from service.api.v1.trials import trials_router
 from service.api.v1.versions import versions_router
 from service.api.v2.errors import v2_error
@@ -35,6 +36,7 @@ from service.inference.observers import Observers
 from service.inference.opener import Opener
 from service.lifecycle.lifecycle import Lifecycle
 from service.models import policies_of, repository_of
+from service.observe.history import History
 from service.observe.log import RequestLog, as_json
 from service.observe.metrics import Metrics
 from service.observe.state import State
@@ -115,7 +117,11 @@ def create_app(
     lifecycle.shadows.disagreed = captures.disagreed
     observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries, statistics, captures, *traces])
     budget = BodyBudget(int(settings.max_memory_mb * 1_000_000))
-    routers = (policy_router(), trials_router(), feedback_router(), versions_router(registry), models_router(registry))
+    history = History(board, metrics)
+    routers = (
+        *(policy_router(), trials_router(), feedback_router(), versions_router(registry), models_router(registry)),
+        status_router(history),
+    )
     families = (
         Family("/v1", operation_endpoints(registry), routers, problem_json),
         Family("/v2", v2_endpoints(), (v2_router(statistics),), v2_error),
@@ -137,7 +143,8 @@ def create_app(
             raise
         app.threads = Threads(settings.threads or available_cpus())
         app.ready = True
-        running = [asyncio.create_task(lifecycle.run())]
+        model_routes = {endpoint.path for endpoint in endpoints}
+        running = [asyncio.create_task(lifecycle.run()), asyncio.create_task(history.run(app.measure, model_routes))]
         if ring:
             running.append(asyncio.create_task(_follow_keys(ring)))
         over_grpc = await _serve_grpc(app, ring, statistics)

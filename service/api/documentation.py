@@ -46,7 +46,7 @@ _TAGS = {
     "models": "Which models are served, how good they are, and samples to try them with.",
     "serving policy": "Which versions of a model answer. Changes need a key with the scope `admin`.",
     "feedback": "Which answers were right, and how good those of each version were.",
-    "operations": "Probes and metrics.",
+    "operations": "Probes, metrics, and the last hour in figures.",
 }
 _TIMING = {
     "Server-Timing": {

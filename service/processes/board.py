@@ -43,7 +43,7 @@ class Board:
 
     @property
     def shared(self) -> bool:
-        """Whether there are other processes."""
+        """Whether there may be other processes."""
         return self._folder is not None
 
     def publish(self, key: str, make: Callable[[], Any]) -> None:
