@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -223,7 +224,7 @@ class Store:
         try:
             if create:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                _make_file(path)
             elif not path.is_file():
                 raise Unusable(f"{folder} holds no captures: there is no {FILE}")
             self._database = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -515,6 +516,23 @@ class Selection:
         parts += [("time >= ?", self.since)] if self.since is not None else []
         parts += [("time < ?", self.until)] if self.until is not None else []
         return " AND ".join([part for part, _ in parts]) or "1", tuple(value for _, value in parts)
+
+
+def _make_file(path: Path) -> None:
+    """Makes an empty file that only its owner can read, unless there is one.
+
+    A file that is there must not be opened: closing it would release the locks of all connections of this process
+    (sqlite.org/howtocorrupt.html, section 2.2).
+    """
+    if path.exists():
+        return
+    descriptor, name = tempfile.mkstemp(dir=path.parent)  # with mode 0600
+    os.close(descriptor)
+    try:
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            os.link(name, path)
+    finally:
+        os.unlink(name)
 
 
 def free_bytes(folder: Path) -> int:

@@ -57,12 +57,14 @@ def read_captures(folder: Path, model: str) -> list[Captured]:
             there = sorted(store.sizes())
     except Unusable as error:
         raise DataError(f"--add {folder}: {error}.") from None
+    if not found and model in there:
+        raise DataError(
+            f"--add {folder}: nobody has said what is true of its items of {model!r}: give feedback, as with "
+            "`quartet feedback FILE`."
+        )
     if not found:
         models = ", ".join(there) or "no model"
-        raise DataError(
-            f"--add {folder}: holds no items of {model!r} with feedback that says what is true; it holds items of "
-            f"{models}. --name chooses the model."
-        )
+        raise DataError(f"--add {folder}: holds no items of {model!r}, but of {models}: --name chooses the model.")
     return found
 
 

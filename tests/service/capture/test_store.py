@@ -228,6 +228,21 @@ def test_several_processes_write_at_once(tmp_path: Path):
         assert len(list(store.items())) == 120
 
 
+def test_other_connections_take_no_locks_away(tmp_path: Path):
+    """Of the same process, which POSIX's locks do not tell apart, and of one that takes itself for the last."""
+    command = "from service.capture.store import *; import sys; print(len(list(Store(Path(sys.argv[1])).items())))"
+    with Store(tmp_path, create=True) as store:
+        write(store, item(1))
+        Store(tmp_path, create=True).close()
+        for number in (2, 3):
+            other = subprocess.run([sys.executable, "-c", command, tmp_path], cwd=ROOT, capture_output=True, text=True)
+            assert other.stdout.strip() == str(number - 1), other.stderr
+            write(store, item(number))
+        assert (tmp_path / f"{FILE}-wal").exists()
+    with Store(tmp_path) as store:
+        assert len(list(store.items())) == 3
+
+
 def test_after_a_kill_whatever_was_written_is_readable(tmp_path: Path):
     for turn in range(3):
         process = start(tmp_path, 100_000, f"k{turn}")

@@ -198,9 +198,9 @@ def test_captures_are_read_with_the_truth_of_their_feedback(tmp_path: Path):
     )
     (found,) = read_captures(folder, "classifier")
     assert (found.item.request, found.truth) == ("r-0", "red")
-    with pytest.raises(
-        DataError, match=r"holds no items of 'other' with feedback .* it holds items of classifier, other"
-    ):
+    with pytest.raises(DataError, match="nobody has said what is true of its items of 'other'"):
         read_captures(folder, "other")
+    with pytest.raises(DataError, match="holds no items of 'third', but of classifier, other: --name chooses"):
+        read_captures(folder, "third")
     with pytest.raises(DataError, match="holds no captures"):
         read_captures(tmp_path, "classifier")
