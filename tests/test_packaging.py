@@ -116,9 +116,9 @@ def test_what_needs_the_server_says_so_in_one_line(python: Path, tmp_path: Path,
     ("command", "extra"),
     [
         ("service", "server"),
-        ("training text --data x", "training"),
+        ("training text --data x", "server,training"),
         ("quartet.command_line serve", "server"),
-        ("quartet.command_line train x", "training"),
+        ("quartet.command_line train x", "server,training"),
     ],
 )
 def test_in_a_clone_a_missing_extra_is_named_in_one_line(python: Path, command: str, extra: str):
@@ -127,6 +127,15 @@ def test_in_a_clone_a_missing_extra_is_named_in_one_line(python: Path, command: 
     (line,) = ended.stderr.splitlines()
     assert f"pip install -c constraints.txt -e '.[{extra}]'" in line
     assert "quartet[" not in line  # another project's name on the package index
+
+
+def test_in_the_image_a_missing_extra_is_a_matter_of_its_build(python: Path, tmp_path: Path):
+    shutil.copytree(ROOT / "service", tmp_path / "service", ignore=shutil.ignore_patterns("__pycache__"))
+    ended = run(python, "-m", "quartet.command_line", "serve", folder=tmp_path)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert "build it with --build-arg EXTRAS=" in line
+    assert "pip install" not in line
 
 
 def test_windows_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch):
