@@ -40,7 +40,7 @@ def connect(variables: Mapping[str, str]) -> socket.socket:
         return variables.get(f"QUARTET_{name}") or default
 
     if metrics_port := setting("METRICS_PORT"):
-        return _connect(setting("METRICS_HOST", setting("HOST")), metrics_port)
+        return _connect(setting("METRICS_HOST"), metrics_port)
     if path := setting("UDS"):
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(_SECONDS)
