@@ -47,8 +47,8 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, symlinks=True)
     (packages,) = folder.glob("lib/python3*/site-packages")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(packages)
+    pip = [sys.executable, "-m", "pip", "--python", folder, "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "--no-deps", "--no-index", wheel], check=True)
     for name in _closure(BASE):
         files = importlib.metadata.distribution(name).files or []
         for top in {file.parts[0] for file in files} - {".."}:
@@ -70,9 +70,9 @@ def _closure(names: list[str]) -> set[str]:
     return found
 
 
-def run(python: Path, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Runs the interpreter in a folder without the sources."""
-    return subprocess.run([python, *arguments], cwd=folder, capture_output=True, text=True, timeout=60)
+def run(program: Path, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs the interpreter, or an installed command, in a folder without the sources."""
+    return subprocess.run([program, *arguments], cwd=folder, capture_output=True, text=True, timeout=60)
 
 
 def test_the_wheel_carries_the_client_alone(wheel: Path):
@@ -158,12 +158,10 @@ with Client(sys.argv[1]) as client:
 
 
 def test_commands_that_ask_a_server_need_nothing_else(python: Path, server: Server, tmp_path: Path):
-    command = ("-m", "quartet.command_line")
+    command = python.parent / "quartet"
     cat = str(ROOT / "examples" / "cat.jpg")
-    predict = run(
-        python, *command, "predict", "classifier", cat, "--server", server.url, "--format", "csv", folder=tmp_path
-    )
+    predict = run(command, "predict", "classifier", cat, "--server", server.url, "--format", "csv", folder=tmp_path)
     assert (predict.returncode, predict.stderr) == (0, "")
     assert predict.stdout.splitlines()[1].startswith(f"{cat},cat,")
-    models = run(python, *command, "models", "--server", server.url, "--json", folder=tmp_path)
+    models = run(command, "models", "--server", server.url, "--json", folder=tmp_path)
     assert (models.returncode, models.stderr) == (0, "")
