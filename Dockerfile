@@ -48,7 +48,8 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
     CMD ["python", "-I", "-S", "service/healthcheck.py"]
 CMD ["python", "-m", "service"]
 ARG PYTHON
-ARG VERSION=0.1.0
+# `make images` knows both.
+ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Quartet" \
     org.opencontainers.image.description="Serves neural networks in batches behind an async HTTP API." \

@@ -18,7 +18,8 @@ serve: $(VENV)/.serve ## install the service and serve models/ on http://127.0.0
 install-gpu: $(VENV)/.gpu ## install the service with the CUDA libraries
 
 images: ## build the container images quartet:cpu and quartet:gpu
-	REVISION=$$(git rev-parse HEAD) docker compose --profile cpu --profile gpu build
+	VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' quartet/__init__.py) REVISION=$$(git rev-parse HEAD) \
+	  docker compose --profile cpu --profile gpu build
 
 doctor: $(VENV)/.serve ## say what this machine is, and what can serve on it
 	@$(BIN)/quartet doctor

@@ -1,7 +1,9 @@
 """The Dockerfiles find what they copy and start, and what comes from a registry is pinned."""
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -60,8 +62,19 @@ def test_the_extras_add_to_one_runtime():
 def test_the_labels():
     labels = dict(re.findall(r'org\.opencontainers\.image\.([\w.]+)="(.*)"', DOCKERFILE))
     assert labels["licenses"] == PROJECT["license"]
-    assert labels["version"] == "${VERSION}"
-    assert ARGUMENTS["VERSION"] == __version__
+    assert (labels["version"], labels["revision"]) == ("${VERSION}", "${REVISION}")
+
+
+def test_make_images_names_version_and_commit(tmp_path: Path):
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\necho "$VERSION $REVISION $*"\n')
+    docker.chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    made = subprocess.run(["make", "--silent", "images"], cwd=ROOT, env=variables, capture_output=True, text=True)
+    version, revision, *command = made.stdout.split()
+    assert version == __version__
+    assert re.fullmatch(r"[0-9a-f]{40}", revision)
+    assert command == ["compose", "--profile", "cpu", "--profile", "gpu", "build"]
 
 
 def test_the_health_check_needs_neither_a_shell_nor_a_key():
