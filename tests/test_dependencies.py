@@ -22,7 +22,7 @@ RUNTIMES = {"onnxruntime", "onnxruntime-gpu"}
 SERVERS = {"server", "cpu", "cuda"}
 ADDED = PROJECT["optional-dependencies"].keys() - SERVERS - {"serving"}
 # What is installed beside an extra, or the group of the tests.
-BESIDE = dict.fromkeys(ADDED, {"server"}) | {"test": ADDED - {"ray"}}
+BESIDE = {extra: {"server"} for extra in ADDED} | {"test": ADDED - {"ray"}}
 FOLDERS = {
     "quartet": None,
     "service": "server",

@@ -1,6 +1,7 @@
 """The wheel: what it carries, and what works where its base dependencies alone are installed."""
 
 import importlib.metadata
+import os
 import shutil
 import subprocess
 import sys
@@ -71,8 +72,9 @@ def _closure(names: list[str]) -> set[str]:
 
 
 def run(program: Path, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Runs the interpreter, or an installed command, in a folder without the sources."""
-    return subprocess.run([program, *arguments], cwd=folder, capture_output=True, text=True, timeout=60)
+    """Runs the interpreter, or an installed command, which finds no sources but those of the folder."""
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run([program, *arguments], cwd=folder, env=own, capture_output=True, text=True, timeout=60)
 
 
 def test_the_wheel_carries_the_client_alone(wheel: Path):
