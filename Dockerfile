@@ -14,7 +14,7 @@ COPY constraints.txt ./
 RUN python3 -m venv /opt/quartet && python3 -m venv /opt/sbom && /opt/sbom/bin/pip install cyclonedx-bom
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY quartet quartet
-ENV SBOM="/opt/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
+ENV SBOM="/opt/sbom/bin/cyclonedx-py environment \
     --output-reproducible --output-file /opt/quartet/sbom.cdx.json /opt/quartet"
 
 FROM build AS build-cpu
