@@ -144,8 +144,8 @@ def advise(
     advice = []
     if {"onnxruntime-gpu", "onnxruntime"} <= _installed().keys():
         advice.append(
-            "onnxruntime and onnxruntime-gpu are both installed, and each has overwritten files of the other: uninstall "
-            "both, and install Quartet again."
+            "onnxruntime and onnxruntime-gpu are both installed, and each has overwritten files of the other: "
+            "uninstall both, and install Quartet again."
         )
     if driver and driver.gpus and problem:
         advice.append(
