@@ -51,6 +51,7 @@ class Answers:
 
     def __init__(self, page: Page) -> None:
         self.rows = ROWS
+        self.gpu: float | None = None
         self.refusal: tuple[int, str] | None = None
         self.asked: list[str | None] = []
         page.route(STATUS, self._answer)
@@ -65,7 +66,9 @@ class Answers:
             problem = {"code": "unknown-model", "detail": "No model 'gone' is served."}
             route.fulfill(status=404, content_type="application/problem+json", body=json.dumps(problem))
         else:
-            route.fulfill(json=hour(model, self.rows))
+            answer = hour(model, self.rows)
+            answer["memory"]["gpu_free"] = [self.gpu] * len(answer["times"])
+            route.fulfill(json=answer)
 
 
 def open_status(open_page: OpenPage, query: str = "", **options: object) -> tuple[Page, Answers]:
@@ -129,6 +132,14 @@ def test_a_model_that_is_gone_is_forgotten(open_page: OpenPage):
     assert answers.asked[:2] == ["gone", None]
     assert "gone" not in page.url
     page.complaints.failed_requests = True  # type: ignore[attr-defined]
+
+
+def test_the_memory_of_a_gpu(open_page: OpenPage):
+    page = open_page("#/models")
+    page.locator("article").first.wait_for()
+    Answers(page).gpu = 3.25e9
+    page.goto(f"{page.url.partition('#')[0]}#/status")
+    expect(chart(page, "Free GPU memory")).to_contain_text("free 3.25 GB")
 
 
 def test_the_hour_as_a_table(open_page: OpenPage):
