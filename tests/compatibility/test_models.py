@@ -32,21 +32,6 @@ def stated(folder: Path) -> dict[str, Any]:
     return document
 
 
-def test_every_form_is_another_one():
-    """Models that are here have something in their manifest that those of the same name before them have not."""
-    seen: dict[str, set[str]] = {}
-    for folder in VERSIONS:
-        document = stated(folder)
-        known = seen.setdefault(document["name"], set())
-        described = {document["task"], *document, *document["golden"], *document["data"], *document["training"]}
-        for part in ("variants", "history", "conformal"):
-            described |= {f"{part}.{key}" for entry in document.get(part, ()) for key in entry}
-        described |= {f"familiarity.{key}" for key in document.get("familiarity", ())}
-        described |= {f"suppression.{key}" for key in document.get("suppression", ())}
-        assert described - known, folder
-        known |= described
-
-
 def test_the_first_manifests_state_other_names_of_their_tasks():
     tasks = {
         task: former
