@@ -42,9 +42,9 @@ async def call_everything(client: "quartet.AsyncClient") -> list[str]:
 
 async def _models(client: Any) -> None:
     assert {model.name for model in await client.models()} >= _MODELS
-    model = await client.model("detector")
-    assert model.manifest["labels"] == ["RBC", "WBC", "Platelets"]
-    assert model.task == "detection"
+    model = await client.model("encoder")
+    assert model.manifest["labels"] == [str(digit) for digit in range(10)]
+    assert model.task == "encoder"
 
 
 async def _predict(client: Any) -> None:

@@ -9,6 +9,7 @@ python -m tests.compatibility.write_models
 import io
 import json
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
+from quartet.adopt.command_line import main as adopt
 from service.inference.manifest import sha256
+from tests.quartet.adopt.colours import classifier, labels_file
+from tests.quartet.adopt.graphs import linear, save
 
 FOLDER = Path(__file__).parent / "models"
 # By the folder of a form: the commits that have it, each with its models.
@@ -48,6 +52,8 @@ FORMS = {
         "4fc8f3b": ["classifier", "classifier-transfer", "tabular", "topics"],
     },
 }
+# Graphs from elsewhere, as `quartet adopt` writes them; no commit has one.
+ADOPTED = "6-adopted"
 ROWS = 2
 WORDS = 40
 _MIXTURES = 2
@@ -60,6 +66,20 @@ def main() -> None:
         for commit, names in commits.items():
             for name in names:
                 write(commit, name, FOLDER / form / name / "1")
+    if not (FOLDER / ADOPTED).exists():
+        _adopt(FOLDER / ADOPTED)
+
+
+def _adopt(models: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        labels = labels_file(Path(name) / "labels.txt")
+        plain, colours = save(linear(), Path(name)), classifier(Path(name) / "colours.onnx")
+        for command in (
+            ["adopt", str(plain), "--name", "plain", "--models", str(models)],
+            ["adopt", str(colours), "--name", "colours", "--models", str(models), "--task", "classification",
+             "--labels", str(labels), "--preprocessing", "unit"],
+        ):  # fmt: skip
+            assert adopt(command) == 0, command
 
 
 def write(commit: str, name: str, folder: Path) -> None:
