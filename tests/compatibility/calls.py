@@ -22,7 +22,7 @@ _MODELS = {
 
 
 async def call_everything(client: "quartet.AsyncClient") -> list[str]:
-    """Calls the models of `models/5-labels`.
+    """Calls the models of `models/3-familiarity`.
 
     Returns:
         The names of the calls that were answered as they must be.
@@ -92,8 +92,8 @@ async def _classify_text(client: Any) -> None:
 
 async def _predict_tabular(client: Any) -> None:
     columns = [column["name"] for column in (await client.model("tabular")).manifest["columns"]]
-    answers = await client.predict_tabular([dict.fromkeys(columns, 1.0), dict.fromkeys(columns, None)])
-    assert {answer.label for answer in answers} <= {"malignant", "benign"}
+    answers = await client.predict_tabular([dict.fromkeys(columns, 1.0), dict.fromkeys(columns, 2.0)])
+    assert {answer.labels[0].label for answer in answers} <= {"malignant", "benign"}
     assert answers[0].target == "diagnosis"
 
 

@@ -56,7 +56,6 @@ FORMS = {
 ADOPTED = "6-adopted"
 ROWS = 2
 WORDS = 40
-_MIXTURES = 2
 _OPSET, _IR = 18, 9
 
 
@@ -91,8 +90,9 @@ def write(commit: str, name: str, folder: Path) -> None:
         (folder / "tokenizer.json").write_text(_small_tokenizer(_committed(commit, name, "tokenizer.json")))
     if "density.npz" in manifest["files"]:
         with np.load(io.BytesIO(_committed(commit, name, "density.npz"))) as density:
-            kept = {each: array[:, :_MIXTURES] if array.ndim > 1 else array for each, array in density.items()}
-        np.savez_compressed(folder / "density.npz", **kept)
+            # One Gaussian for each class.
+            kept = {each: array[:, :1] if array.ndim > 1 else array for each, array in density.items()}
+        np.savez_compressed(folder / "density.npz", **{**kept, "weights": np.ones_like(kept["weights"])})
     inputs = {spec["name"]: _inputs(spec) for spec in manifest["inputs"]}
     for number, graph in enumerate([manifest, *manifest.get("variants", [])]):
         file, golden = graph.get("file", "model.onnx"), graph["golden"]
