@@ -38,9 +38,9 @@ def test_no_request_is_lost_in_two_rollouts(models: Path, tmp_path: Path):
 
 @needs_haproxy
 def test_a_process_that_does_not_start_ends_the_rollout(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("benchmarks.fleet._READY_SECONDS", 5)
     with Fleet(models, tmp_path) as fleet:
         fleet.wait_until_up()
+        monkeypatch.setattr("benchmarks.fleet._READY_SECONDS", 5)
         fleet._settings["max_batch"] = "0"  # no process starts with it
         with pytest.raises(subprocess.CalledProcessError):
             fleet.roll_out()
