@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from types import FrameType
@@ -150,9 +151,8 @@ class Server(uvicorn.Server):
     async def _accept_backlog(self, listener: socket.socket) -> None:
         """Accepts the connections that wait in a listener's backlog: when it closes, the kernel resets them."""
         loop, config = asyncio.get_running_loop(), self.config
-        new = partial(
-            config.http_protocol_class, config=config, server_state=self.server_state, app_state=self.lifespan.state
-        )
+        protocol = cast("Callable[..., asyncio.Protocol]", config.http_protocol_class)
+        new = partial(protocol, config=config, server_state=self.server_state, app_state=self.lifespan.state)
         listener.setblocking(False)
         with suppress(OSError):  # there are none, or no file descriptor is left
             for _ in range(config.backlog):

@@ -197,7 +197,7 @@ def test_sigterm_loses_no_request_and_no_stream(tmp_path: Path):
                     return
                 time.sleep(pause)
 
-    clients = [threading.Thread(target=send, args=(number % 3 > 0, 0.002 * number)) for number in range(6)]
+    clients = [threading.Thread(target=send, args=(number % 3 > 0, 0.001 * number)) for number in range(12)]
     stream = "/v1/generate?count=10000&seed=1&format=npz"
     with server.client() as client:
         whole = client.post(stream).content
