@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import onnxruntime
 from prometheus_client import Metric
@@ -28,9 +29,14 @@ class State(Collector):
         self._models: list[Metric] = []
         self._devices: set[str] = set()
 
-    def measure(self, repository: Repository) -> None:
-        """Notes the state of the models; called on the event loop, which changes it, while `collect` is on a thread."""
-        self._models = list(_models(repository))
+    def measure(self, repository: Repository, drifts: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
+        """Notes the state of the models; called on the event loop, which changes it, while `collect` is on a thread.
+
+        Args:
+            repository: of the models.
+            drifts: reports by model and version; see `service.drift.report`.
+        """
+        self._models = [*_models(repository), *_drifts(drifts)]
         self._devices = {version.device for version in repository.versions}
 
     def collect(self) -> Iterator[Metric]:
@@ -78,6 +84,34 @@ def _models(repository: Repository) -> Iterator[Metric]:
     failed = CounterMetricFamily("quartet_loads_failed", "Looks at the models folder that ended with an error")
     failed.add_metric([], repository.loads_failed)
     yield failed
+
+
+def _drifts(reports: Mapping[tuple[str, str], Mapping[str, Any]]) -> Iterator[Metric]:
+    version = ("model", "version")
+    items = GaugeMetricFamily(
+        "quartet_drift_items", "Items in the window that is compared with the validation split", labels=version
+    )
+    distances = GaugeMetricFamily(
+        "quartet_drift_distance", "How far a statistic of inputs or answers is from the validation split",
+        labels=(*version, "part", "feature"),
+    )  # fmt: skip
+    drifted = GaugeMetricFamily(
+        "quartet_drifted_features", "Statistics of inputs and answers that differ from the validation split",
+        labels=version,
+    )  # fmt: skip
+    accuracy = GaugeMetricFamily(
+        "quartet_estimated_accuracy", "Accuracy that calibrated probabilities promise, without labels", labels=version
+    )
+    for key, report in reports.items():
+        items.add_metric(key, report["items"])
+        if report["drifted"] is None:  # too few items
+            continue
+        drifted.add_metric(key, len(report["drifted"]))
+        for feature in report["features"]:
+            distances.add_metric((*key, feature["part"], feature["name"]), feature["distance"])
+        if report["accuracy"] is not None:
+            accuracy.add_metric(key, report["accuracy"]["estimate"])
+    yield from (items, distances, drifted, accuracy)
 
 
 def _gpus(devices: set[str]) -> Iterator[Metric]:
