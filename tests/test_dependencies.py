@@ -25,6 +25,7 @@ FOLDERS = {
     "training": "training",
     "course": "training",
     "deploy": "ray",
+    "docs": "test",
     "examples": "training",
     "benchmarks": "test",
     "tests": "test",
