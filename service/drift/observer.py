@@ -35,26 +35,30 @@ Key = tuple[str, str]
 class Watch:
     """A version with its window in this process.
 
+    Args:
+        manifest: of the version. Histograms of what its graph does not answer are left out: a variant may have no
+            p-values.
+        statistics: of its task.
+
     Attributes:
+        bins: of the histograms that are compared.
         report: the last one, over all processes.
-        changed: whether items have come since.
     """
 
     def __init__(self, manifest: Any, statistics: Statistics) -> None:
-        described = {(each.part, each.name): each.categories for each in statistics.of(manifest)}
+        found = {(each.part, each.name): (number, each) for number, each in enumerate(statistics.of(manifest))}
+        kept = [each for each in manifest.histograms if (each.part, each.name) in found]
         self.manifest = manifest
-        self.bins = [Bins(each, described[each.part, each.name]) for each in manifest.histograms]
+        self.bins = [Bins(each, found[each.part, each.name][1].categories) for each in kept]
         self.window = Window(self.bins)
         self.report: dict[str, Any] | None = None
-        self.changed = True
-        self._wanted = [list(described).index((each.part, each.name)) for each in manifest.histograms]
+        self._wanted = [found[each.part, each.name][0] for each in kept]
         self._measure = statistics.measure
 
     def add(self, items: Sequence[Any], rows: Sequence[Any]) -> None:
         """Counts items and the rows that the graph gave for them."""
         values = self._measure(self.manifest, items, rows)
         self.window.add([values[index] for index in self._wanted], len(items))
-        self.changed = True
 
 
 class Drifts:
@@ -125,15 +129,12 @@ class Drifts:
             await asyncio.gather(self._reporting, return_exceptions=True)
 
     def _watch(self, manifest: Any) -> Watch | None:
-        """None for a version without histograms, or with such that its task does not know."""
+        """None for a version without histograms."""
         statistics = self._tasks[manifest.task].statistics
-        if statistics is None or not isinstance(manifest, ObservedManifest) or not manifest.histograms:
+        if statistics is None or not isinstance(manifest, ObservedManifest):
             return None
-        try:
-            return Watch(manifest, statistics)
-        except KeyError as error:
-            logger.warning("%s: drift is not watched: no statistic is called %s", manifest.name, error)
-            return None
+        watch = Watch(manifest, statistics)
+        return watch if watch.bins else None
 
     def _found(self, events: Sequence[Any]) -> dict[Key, tuple[list[Any], list[Any]]]:
         """The items and rows of calls that clients made of one model."""
