@@ -46,6 +46,7 @@ EXTRAS = {
     "quartet/offline/scoring/sources.py": "score",
     "quartet/offline/scoring/on_ray.py": "ray",
     "benchmarks/on_ray.py": "ray",
+    "docs/conf.py": "docs",
     "tests/deploy/test_ray.py": "ray",
 }
 # The environment of Ultralytics runs it.

@@ -20,7 +20,7 @@ REMEDIES = {
     "time goes",
     "quartet_problems_total": "`overloaded`: add replicas; `model-broken`, `inference-failed`, `internal-error`: see "
     "the log; the others are mistakes of clients",
-    "quartet_key_requests_total": "give the key a [rate](../guides/operate.md#keys)",
+    "quartet_key_requests_total": "give the key a [rate](../guides/keys.md)",
     "quartet_queue_depth": "add replicas, or give the model a faster [variant](../guides/operate.md#variants)",
     "quartet_queue_seconds": "as for the depth of the queue",
     "quartet_inference_seconds": "use a smaller model or a variant; look at what else runs on the machine",

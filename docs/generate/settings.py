@@ -7,8 +7,8 @@ from service.settings import PREFIX, Settings, default_in_environment
 _MORE = {
     "grpc_port": "protocol.md#grpc",
     "state": "../guides/versions.md#changing-the-policy",
-    "keys": "../guides/operate.md#keys",
-    "open": "../guides/operate.md#keys",
+    "keys": "../guides/keys.md",
+    "open": "../guides/keys.md",
     "cors_origins": "api.md#calls-from-web-pages",
     "workers": "../guides/operate.md#several-processes",
     "variant": "../guides/operate.md#variants",
@@ -16,7 +16,7 @@ _MORE = {
     "max_wait": "../explanation/architecture.md#the-queue",
     "self_check": "../guides/operate.md#self-checks",
     "drain_seconds": "../guides/operate.md#signals",
-    "log_format": "../guides/operate.md#log",
+    "log_format": "../guides/observe.md#log",
 }
 
 

@@ -30,7 +30,7 @@ export function render(root, { models, card, signal }) {
     h("p", {}, h("a", { href: new URL("#/models", ROOT) }, t("card.back"))),
     heading(card, model),
     versionsSection(card.name, signal),
-    driftSection(card.name, signal),
+    model?.drift && driftSection(model, signal),
     status.element,
     h("div", { class: "report-columns" }, contents, article),
   );

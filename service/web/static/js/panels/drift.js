@@ -10,9 +10,9 @@ import { createStatus } from "../widgets/status.js";
 
 const SECONDS = 10;
 
-/** Shows nothing for a model without histograms of its validation split. */
-export function driftSection(name, signal) {
-  const path = `v1/models/${encodeURIComponent(name)}/drift`;
+/** @param model that has histograms of its validation split. */
+export function driftSection({ name, version }, signal) {
+  const path = `v1/models/${encodeURIComponent(name)}/drift?version=${encodeURIComponent(version)}`;
   const status = createStatus();
   const element = h("div", { class: "stack" }, status.element);
   const said = h("p", { role: "status" });
@@ -34,14 +34,7 @@ export function driftSection(name, signal) {
   return element;
 
   async function refresh() {
-    let state;
-    try {
-      state = await json(path, { signal });
-    } catch (error) {
-      if (error.status !== 404) throw error;
-      put(element);
-      return;
-    }
+    const state = await json(path, { signal });
     if (!card.isConnected) put(element, card, status.element);
     showSaid({ items: state.items, needed: state.needed, since: state.since, drifted: state.drifted?.length });
     showAccuracy(state.accuracy);
