@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 _MOST_ITEMS = 64
 # The rest after that, as a multiple of what it took.
 _REST = 200.0
-_REPORT_SECONDS = 5.0
+_REPORT_SECONDS = 10.0
 
 # A model and the number of a version.
 Key = tuple[str, str]
@@ -43,6 +43,7 @@ class Watch:
     Attributes:
         bins: of the histograms that are compared.
         report: the last one, over all processes.
+        changed: whether items have come since.
     """
 
     def __init__(self, manifest: Any, statistics: Statistics) -> None:
@@ -52,6 +53,7 @@ class Watch:
         self.bins = [Bins(each, found[each.part, each.name][1].categories) for each in kept]
         self.window = Window(self.bins)
         self.report: dict[str, Any] | None = None
+        self.changed = True
         self._wanted = [found[each.part, each.name][0] for each in kept]
         self._measure = statistics.measure
 
@@ -59,6 +61,7 @@ class Watch:
         """Counts items and the rows that the graph gave for them."""
         values = self._measure(self.manifest, items, rows)
         self.window.add([values[index] for index in self._wanted], len(items))
+        self.changed = True
 
 
 class Drifts:
@@ -171,6 +174,9 @@ class Drifts:
         while self._watches:
             await asyncio.sleep(_REPORT_SECONDS)
             for key, watch in list(self._watches.items()):
+                if self._board.alone and not watch.changed:  # an idle server does nothing
+                    continue
+                watch.changed = False
                 try:
                     await self._renew(key, watch)
                 except Exception:

@@ -41,6 +41,11 @@ class Board:
             for path in (*self._folder.glob(f"{index}-*"), *self._folder.glob(f"*/{index}.json")):
                 path.unlink(missing_ok=True)
 
+    @property
+    def alone(self) -> bool:
+        """Whether this is the only process."""
+        return self._folder is None
+
     def publish(self, key: str, make: Callable[[], Any]) -> None:
         """Publishes a small document under a key, within a second; called on the event loop.
 
