@@ -37,9 +37,9 @@ class Counts:
 
     def add(self, every: Sequence[Bins], values: Sequence[Values], items: int) -> None:
         """Counts the values of so many items."""
+        counted = [bins.count(found) for bins, found in zip(every, values, strict=True)]  # all of them, or none
         self.items += items
-        for index, (bins, found) in enumerate(zip(every, values, strict=True)):
-            counts, *sums = bins.count(found)
+        for index, (counts, *sums) in enumerate(counted):
             self.bins[index] += counts
             self.sums[index] += sums
 
