@@ -128,9 +128,7 @@ def main() -> None:
         prog="python -m benchmarks.results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which (default: all): {', '.join(COMMANDS)}")
-    parser.add_argument(
-        "--data", type=Path, default=Path("../data"), help="folder of the data sets, for `served` and `drift`"
-    )
+    parser.add_argument("--data", type=Path, default=Path("../data"), help="folder of the data sets")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - COMMANDS.keys():
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")

@@ -38,9 +38,7 @@ def _add_contents(_: Sphinx, docname: str, source: list[str]) -> None:
         source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{listed}\n```\n"
 
 
-def _name_folder(
-    _: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
-) -> nodes.Node | None:
+def _name_folder(_: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement) -> nodes.Node | None:
     """Shows a link to a folder, which has no page, as its text alone."""
     page = Path(env.doc2path(node["refdoc"]))
     folder = (page.parent / node["reftarget"]).resolve()

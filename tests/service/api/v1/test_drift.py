@@ -51,7 +51,7 @@ async def test_requests_are_compared_with_validation(client: httpx.AsyncClient, 
     version = 'model="classifier",version="1"'
     assert known[f"quartet_drift_items{{{version}}}"] == state["items"]
     assert known[f"quartet_drifted_features{{{version}}}"] == len(state["drifted"])
-    distance = known[f'quartet_drift_distance{{{version},part="input",feature="brightness"}}']
+    distance = known['quartet_drift_distance{feature="brightness",model="classifier",part="input",version="1"}']
     assert distance == pytest.approx(state["features"][0]["distance"])
     assert known[f"quartet_estimated_accuracy{{{version}}}"] == pytest.approx(state["accuracy"]["estimate"])
 
