@@ -22,8 +22,8 @@ Floats = npt.NDArray[np.float64]
 ITEMS = 1000
 THRESHOLD = 0.1
 # A threshold is at least this many standard deviations above the mean of distances that chance gives, and so many
-# samples tell both. A busy server judges thousands of windows a day, so one in 100,000 may exceed it.
-_DEVIATIONS, _SAMPLES = 6.0, 400
+# samples tell both. Of windows of the same distribution one in 10,000 exceeds it.
+_DEVIATIONS, _SAMPLES = 5.0, 400
 # The category of all rare ones.
 OTHERS = "(others)"
 
