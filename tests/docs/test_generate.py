@@ -1,5 +1,6 @@
 """The generated parts of the documents are current, and complete."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_a_metric_has_its_labels():
     assert found["quartet_key_expiry_timestamp_seconds"] == ("key",)
     assert found["quartet_build_info"] == ("version", "python", "onnxruntime")
     assert found["quartet_worker_starts_total"] == ("worker",)
-    assert "| `quartet_dropped_total{…,reason}` | counter |" in metrics.in_markdown()
+    assert "| `quartet_dropped_total` | counter by version …, reason |" in metrics.in_markdown()
 
 
 def test_every_command_is_described():
@@ -73,7 +74,7 @@ def test_every_command_is_described():
 def test_every_recipe_is_described():
     text = options.recipes_in_markdown()
     for task, entry in RECIPES.items():
-        assert f"### {task}\n" in text or not entry.options.startswith("training.")
+        assert f"## {task}\n" in text or not entry.options.startswith("training.")
     assert "| `--flip, --no-flip` | on | mirror images left to right; not for digits and letters |" in text
     assert "| `--widths N,…` | `64,256,256` | filters of each group of the CNN |" in text
     assert text.count("| `--resume` |") == 1
@@ -84,3 +85,11 @@ def test_cells_and_names_are_escaped():
     assert with_code("set QUARTET_PORT=1 or `QUARTET_HOST`; --no-wait ends it") == (
         "set `QUARTET_PORT=1` or `QUARTET_HOST`; `--no-wait` ends it"
     )
+
+
+def test_the_first_page_lists_all_others():
+    folder = ROOT / "docs"
+    listed = re.findall(r"\]\(([\w/-]+\.md)\)", (folder / "README.md").read_text())
+    # The cards of the course belong to its page.
+    pages = [str(page.relative_to(folder)) for page in PAGES if page.name != "README.md"]
+    assert sorted(listed) == sorted(pages)
