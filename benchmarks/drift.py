@@ -9,7 +9,7 @@ fewer than a window takes.
 
 import functools
 from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -75,7 +75,7 @@ class Case:
 
     manifest: Any
     usual: Stream
-    disturbed: dict[str, Callable[[], Stream]]
+    disturbed: Mapping[str, Callable[[], Stream]]
     apart: Any = None
 
 
@@ -169,8 +169,8 @@ def case_of(name: str, folder: Path, data: Path) -> Case:
     if name == "tabular":
         return _rows(manifest, found, make)
     chosen = np.sort(np.random.default_rng(0).permutation(len(found.test))[:_MOST])
-    images, labels = found.test.images[chosen], getattr(found.test, "labels", None)
-    labels = labels[chosen] if name == "classifier" else None
+    images = found.test.images[chosen]
+    labels = found.test.labels[chosen] if name == "classifier" else None
     disturbed = {what: functools.partial(make, change(images), labels) for what, change in _PICTURES[name].items()}
     return Case(manifest, make(images, labels), disturbed)
 

@@ -107,7 +107,8 @@ def _present_or_missing(counts: Floats) -> Floats:
 def _shares(counts: Floats) -> Floats:
     """Counts as parts of their sum; all 0 if there are none."""
     total = counts.sum(-1, keepdims=True)
-    return np.divide(counts, total, out=np.zeros(np.broadcast_shapes(counts.shape)), where=total > 0)
+    shares: Floats = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
+    return shares
 
 
 def _wasserstein(counts: Floats, others: Floats, bounds: Floats) -> Any:
