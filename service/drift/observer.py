@@ -174,7 +174,7 @@ class Drifts:
         while self._watches:
             await asyncio.sleep(_REPORT_SECONDS)
             for key, watch in list(self._watches.items()):
-                if self._board.alone and not watch.changed:  # an idle server does nothing
+                if not watch.changed and not self._board.shared:  # an idle server does nothing
                     continue
                 watch.changed = False
                 try:

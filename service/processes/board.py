@@ -42,9 +42,9 @@ class Board:
                 path.unlink(missing_ok=True)
 
     @property
-    def alone(self) -> bool:
-        """Whether this is the only process."""
-        return self._folder is None
+    def shared(self) -> bool:
+        """Whether there may be other processes."""
+        return self._folder is not None
 
     def publish(self, key: str, make: Callable[[], Any]) -> None:
         """Publishes a small document under a key, within a second; called on the event loop.

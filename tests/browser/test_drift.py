@@ -12,14 +12,14 @@ from service.drift.report import report
 from service.tasks.classification.statistics import STATISTICS
 from tests.browser.conftest import PHONE, OpenPage, barriers
 from tests.server import Server
-from tests.service.drift.drifting import MANIFEST, histograms, images, rows
+from tests.service.drift.drifting import MANIFEST, images, rows, written_histograms
 from tests.tiny import write_model
 
 
 @pytest.fixture
 def drift_server(tmp_path: Path) -> Iterator[Server]:
     """A classifier with histograms, and one without."""
-    write_model(tmp_path, histograms=[each.model_dump(mode="json") for each in histograms()])
+    write_model(tmp_path, histograms=written_histograms())
     write_model(tmp_path, "plain")
     running = Server(models=tmp_path)
     yield running

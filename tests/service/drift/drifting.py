@@ -32,4 +32,9 @@ def histograms() -> tuple[Any, ...]:
     return tuple(make_histogram(*pair) for pair in zip(STATISTICS.of(PLAIN), found, strict=True))
 
 
+def written_histograms() -> list[Any]:
+    """The same as a manifest has them."""
+    return [each.model_dump(mode="json") for each in histograms()]
+
+
 MANIFEST = PLAIN.model_copy(update={"histograms": histograms()})

@@ -11,7 +11,7 @@ from service.drift import observer
 from service.settings import Settings
 from service.stack.application import Application
 from tests.pictures import encode
-from tests.service.drift.drifting import histograms, images
+from tests.service.drift.drifting import images, written_histograms
 from tests.service.drift.test_observer import ended
 from tests.shadowed import until
 from tests.tiny import write_model
@@ -23,7 +23,7 @@ URL = "/v1/models/classifier/drift"
 async def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Application]:
     monkeypatch.setattr(observer, "_REST", 0.0)
     monkeypatch.setattr(observer, "_REPORT_SECONDS", 0.01)
-    write_model(tmp_path, histograms=[each.model_dump(mode="json") for each in histograms()])
+    write_model(tmp_path, histograms=written_histograms())
     write_model(tmp_path, name="plain")
     application = create_app(Settings(models=tmp_path, device="cpu", threads=1))
     async with application.router.lifespan_context(application):
