@@ -38,6 +38,9 @@ REMEDIES = {
     "quartet_canary_failed_total": "a canary that fails too often is withdrawn by its "
     "[policy](../guides/versions.md#canary-a-share-of-the-calls)",
     "quartet_canary_unfamiliar_total": "compare its share of the rated answers with that of the default version",
+    "quartet_drift_distance": "`GET /v1/models/NAME/drift` has both histograms",
+    "quartet_drifted_features": "see [drift](../guides/drift.md#what-to-do)",
+    "quartet_estimated_accuracy": "when it is low: as for drift",
     "quartet_key_expiry_timestamp_seconds": "when it is near: `quartet keys rotate NAME`",
     "quartet_memory_available_bytes": "when it is low: serve fewer models, or lower QUARTET_MAX_MEMORY_MB",
     "quartet_gpu_memory_free_bytes": "when it is low: lower QUARTET_GPU_MEMORY_MB or QUARTET_MAX_BATCH",
