@@ -51,6 +51,8 @@ FORMS = {
         "21d8140": ["autoencoder", "decoder", "detector", "encoder"],
         "4fc8f3b": ["classifier", "classifier-transfer", "tabular", "topics"],
     },
+    # Histograms of the validation split.
+    "7-histograms": {"114cbe08": ["classifier", "decoder", "tabular", "topics"]},
 }
 # Graphs from elsewhere, as `quartet adopt` writes them; no commit has one.
 ADOPTED = "6-adopted"
@@ -60,11 +62,12 @@ _OPSET, _IR = 18, 9
 
 
 def main() -> None:
-    """Writes all of them."""
+    """Writes those that are missing: what was written once stays as it is."""
     for form, commits in FORMS.items():
         for commit, names in commits.items():
             for name in names:
-                write(commit, name, FOLDER / form / name / "1")
+                if not (FOLDER / form / name).exists():
+                    write(commit, name, FOLDER / form / name / "1")
     if not (FOLDER / ADOPTED).exists():
         _adopt(FOLDER / ADOPTED)
 
