@@ -19,6 +19,7 @@ from service.access.gate import Gate
 from service.access.keys import KeyRing
 from service.access.start import ring_of
 from service.api import documentation, health, problems
+from service.api.v1.drift import drift_router
 from service.api.v1.feedback import feedback_router
 from service.api.v1.models import models_router
 from service.api.v1.operations import operation_endpoints
@@ -115,12 +116,13 @@ def create_app(
         settings.captures, registry.tasks, settings.max_pixels, board.shared, lambda event: observers.publish(event)
     )
     lifecycle.shadows.disagreed = captures.disagreed
-    observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries, statistics, captures, *traces])
+    of_models = lifecycle.shadows, lifecycle.canaries, lifecycle.drifts, captures
+    observers = Observers([metrics, *log, *of_models, statistics, *traces])
     budget = BodyBudget(int(settings.max_memory_mb * 1_000_000))
     history = History(board, metrics)
     routers = (
-        *(policy_router(), trials_router(), feedback_router(), versions_router(registry), models_router(registry)),
-        status_router(history),
+        *(policy_router(), trials_router(), drift_router(), versions_router(registry), models_router(registry)),
+        *(feedback_router(), status_router(history)),
     )
     families = (
         Family("/v1", operation_endpoints(registry), routers, problem_json),

@@ -16,11 +16,12 @@ from rich.console import Console
 from quartet.console import as_typed
 from service.inference.cards import BaselineCard, ManifestBase
 from service.inference.manifest import MODEL
-from training.baseline import below_baseline
+from training.baseline import below_baseline, beside_baseline
 from training.cross_validation import PHASE
 from training.engine.weights import keep_weights
 from training.export import lineage
 from training.export.gate import Gate, comparable_fingerprint
+from training.export.histograms import with_histograms
 from training.export.ood import with_ood
 from training.export.outcome import describe_published
 from training.export.publish import DRAFT, drafts_of, publish_draft, write_draft
@@ -59,6 +60,8 @@ def deliver(run: "Run[Any, Any]", drafts: Sequence[Draft]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with run.phase("export and evaluation"):
             write_draft(folder, partial(_write, run, draft, card))
+        if line := beside_baseline(read_manifest(folder)):
+            run.console.print(f"{draft.name}: {line}", markup=False, highlight=False, soft_wrap=True)
     if run.cross_validate:
         _cross_validate(run, run.cross_validate)
     lineage.save(run.folder, read_manifest(drafts_of(run.folder)[0]).history)
@@ -164,6 +167,9 @@ def _write(run: "Run[Any, Any]", draft: Draft, baseline: BaselineCard | None, fo
     if draft.evaluator is not None and run.options.quantize:
         with run.optional("variants"), _restored(folder):
             manifest = with_variants(folder, manifest, draft.evaluator, run.console, ood_data)
+    if draft.observed:
+        with run.optional("histograms"):
+            manifest = with_histograms(folder, manifest, draft.observed())
     durations = {name: round(seconds, 1) for name, seconds in run.phases.seconds.items()}
     update_record(
         folder,
@@ -171,6 +177,7 @@ def _write(run: "Run[Any, Any]", draft: Draft, baseline: BaselineCard | None, fo
         estimated=run.estimated and round(run.estimated, 1),
         elapsed=round(time.perf_counter() - run.started, 1),
         failed=run.phases.failed,
+        warnings=run.data.inspection.warnings,
     )
     return manifest
 

@@ -21,8 +21,8 @@ from service.policy.capture import Capture
 LATEST = "latest"
 # Aliases are parts of paths, beside which these names stand.
 RESERVED = {
-    *(LATEST, "aliases", "audit", "canary", "load", "pin", "policy", "promote", "quality", "rollback", "shadow"),
-    "unload",
+    *(LATEST, "aliases", "audit", "canary", "drift", "load", "pin", "policy", "promote", "quality", "rollback"),
+    *("shadow", "unload"),
 }
 _ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 NUMBER = re.compile(r"[0-9]{1,18}")

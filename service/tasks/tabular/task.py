@@ -23,6 +23,7 @@ from service.tasks.tabular.columns import LARGEST, LARGEST_INTEGER, ColumnCard
 from service.tasks.tabular.manifest import TabularManifest
 from service.tasks.tabular.result import describe
 from service.tasks.tabular.rows import Floats, from_csv, from_records
+from service.tasks.tabular.statistics import STATISTICS
 from service.tasks.truth import LABEL, NUMBER
 
 _VALUE = {"type": ["number", "null"], "minimum": -LARGEST, "maximum": LARGEST}
@@ -205,4 +206,5 @@ TABULAR = Task(
     samples=row_samples,
     agreement=AGREEMENT,
     truth=lambda manifest: LABEL if manifest.kind == "classification" else NUMBER,
+    statistics=STATISTICS,
 )
