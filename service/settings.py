@@ -16,6 +16,10 @@ from service.inference.variants import Selection
 PREFIX = "QUARTET_"
 # As a browser states it: without a path, not even a slash.
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s*]+)$")]
+# Names that earlier versions had, and what has become of them: `is now QUARTET_…`, or why there is no such setting.
+_FORMER = {
+    f"{PREFIX}TUNING": "is no longer a setting: the server measures each graph when it starts. Unset it.",
+}
 # Variables of the client and of commands that talk to a server.
 _OF_CLIENTS = {f"{PREFIX}API_KEY", f"{PREFIX}URL", f"{PREFIX}SERVER"}
 
@@ -40,6 +44,11 @@ class Settings(BaseSettings):
     models: Path = Field(Path("models"), description="folder that contains `NAME/VERSION/` of each version")
     state: Path | None = Field(
         None, description="writable folder for the policies of the models; unset: QUARTET_MODELS"
+    )
+    captures: Path = Field(
+        Path("captures"),
+        description="writable folder on a local disk for the inputs and answers that `[capture]` in a model's policy "
+        "keeps, and for feedback",
     )
     watch: float = Field(0, ge=0, description="seconds between looks for new versions and policies; 0: on SIGUSR1 only")
     keys: Path | None = Field(None, description="file of the API keys, which `quartet keys add NAME` writes")
@@ -176,6 +185,8 @@ def read_settings(**overrides: Any) -> Settings:
                 f"{variable}={value} was set by Kubernetes for a Service called quartet: put "
                 "enableServiceLinks: false into the pod's spec, or call the Service otherwise."
             )
+        if fate := _FORMER.get(variable.upper()):
+            raise InvalidSettings(f"{variable} {fate}")
         if variable.upper().startswith(PREFIX) and variable.upper() not in known.keys() | _OF_CLIENTS:
             names = {name.removeprefix(PREFIX).casefold(): name for name in known}
             near = difflib.get_close_matches(variable[len(PREFIX) :].casefold(), names, n=1, cutoff=0.75)
