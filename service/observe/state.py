@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from quartet import __version__
 from service.access.keys import KeyRing
+from service.certificate import Certificate
 from service.inference import cuda
 from service.inference.device import cuda_index
 from service.inference.footprint import available_memory
@@ -21,10 +22,12 @@ class State(Collector):
 
     Args:
         ring: the API keys; None without keys.
+        certificate: None without TLS.
     """
 
-    def __init__(self, ring: KeyRing | None) -> None:
+    def __init__(self, ring: KeyRing | None, certificate: Certificate | None = None) -> None:
         self._ring = ring
+        self._certificate = certificate
         self._models: list[Metric] = []
         self._devices: set[str] = set()
 
@@ -45,6 +48,13 @@ class State(Collector):
             yield memory
         yield from self._models
         yield from _gpus(self._devices)
+        if self._certificate is not None:
+            ends = GaugeMetricFamily(
+                "quartet_tls_certificate_expiry_timestamp_seconds",
+                "When the certificate that new connections get expires, in seconds since the epoch",
+            )
+            ends.add_metric([], self._certificate.ends)
+            yield ends
         if self._ring is not None:
             yield _gauge(
                 "quartet_key_expiry_timestamp_seconds",
