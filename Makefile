@@ -4,10 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 LOWEST := .venv-lowest
 CLIENTS := .venv-clients
+DOCS    := .venv-docs
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILES  := pyproject.toml constraints.txt
 
-.PHONY: help check test-versions serve install-gpu doctor gpu-check test test-lowest test-ray clients lint format bench torture training train-classification clean
+.PHONY: help check docs test-versions serve install-gpu doctor gpu-check test test-lowest test-ray clients lint format bench torture training train-classification clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -32,7 +33,12 @@ test-lowest: $(LOWEST)/.installed ## run the tests of the service with the lowes
 test-versions: $(VENV)/.test ## run the tests of the service with each supported Python that is installed here
 	$(BIN)/nox
 
-check: lint test test-lowest ## what continuous integration runs
+check: lint docs test test-lowest ## what continuous integration runs
+
+docs: $(DOCS)/.installed ## render docs/ as a site in build/site; a link that leads nowhere is an error
+	$(DOCS)/bin/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/site
+	@echo '<meta http-equiv="refresh" content="0; url=docs/README.html">' > build/site/index.html
+	@echo "rendered: build/site/index.html"
 
 test-ray: $(VENV)/.test ## install Ray and run the tests on a local one
 	@$(PIP) --editable '.[ray]'
@@ -72,7 +78,7 @@ train-classification: $(VENV)/.training ## train the CNN and publish it (DATA=hu
 	$(BIN)/python -m training classification --data "$(DATA)" --precision bfloat16 --publish --resume
 
 clean: ## remove the environment and the caches
-	rm -rf $(VENV) $(LOWEST) $(CLIENTS) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(LOWEST) $(CLIENTS) $(DOCS) build/site build/doctrees .mypy_cache .ruff_cache .pytest_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -99,6 +105,14 @@ $(VENV)/.test: $(FILES) | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'  # for dependency groups
 	@$(PIP) --editable '.[training,score,adopt,grpc,traces]' --group test --group lint
 	@touch $(VENV)/.serve $(VENV)/.training $@
+
+# An environment of its own: what Sphinx needs restricts what the tests may have.
+$(DOCS)/.installed: $(FILES) | $(BIN)/python
+	@echo "installing what renders the documents into $(DOCS) …"
+	@$(BIN)/python -m venv --clear $(DOCS)
+	@$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'  # for dependency groups
+	@$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --group docs
+	@touch $@
 
 $(CLIENTS)/.installed: tests/clients/constraints.txt | $(BIN)/python
 	@echo "installing the clients of Triton and KServe into $(CLIENTS) …"

@@ -181,7 +181,7 @@ def install(folder: Path) -> None:
 
 
 def main() -> None:
-    """Prints the table of docs/guides/adopt.md."""
+    """Prints the table of docs/reference/adopted-models.md."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.adopt_models", description=__doc__)
     parser.add_argument("--packages", type=Path, default=FOLDER, metavar="FOLDER", help="where they are installed")
     add_json_option(parser)

@@ -1,4 +1,4 @@
-"""Checks and measures the GPU of this machine, and writes the report docs/reference/gpu.md: golden files, shapes, speed, memory.
+"""Checks and measures the GPU of this machine: golden files, shapes, speed, memory; writes docs/reference/gpu.md.
 
 python -m benchmarks.gpu
 """

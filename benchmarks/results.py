@@ -2,14 +2,14 @@
 
 python -m benchmarks.results                     # run all that are listed here, write results, fill them into docs/
 python -m benchmarks.results sizing workers      # some of them
-python -m benchmarks.results --document          # only fill the results that are there into docs/
+
+`python -m docs.generate` fills the results that are there into docs/, without running anything.
 """
 
 import argparse
 import json
 import os
 import platform
-import re
 import shlex
 import subprocess
 import sys
@@ -46,7 +46,6 @@ COMMANDS: dict[str, list[str]] = {
     "adopt_nodes": [],
     "served": ["--images", "10000"],
 }
-_BLOCK = re.compile(r"(?P<start><!-- results: (?P<name>\w+) -->\n).*?(?P<end><!-- end of results -->)", re.DOTALL)
 
 
 class Recorder(Console):
@@ -121,25 +120,18 @@ def rendered(name: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def filled(text: str) -> str:
-    """A document with the results that are there."""
-    return _BLOCK.sub(lambda found: found["start"] + rendered(found["name"]) + found["end"], text)
-
-
 def main() -> None:
     """Runs benchmarks and fills their results into the documents."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which (default: all): {', '.join(COMMANDS)}")
-    parser.add_argument("--document", action="store_true", help="run nothing")
     parser.add_argument("--data", type=Path, default=Path("../data"), help="folder of the data sets, for `served`")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - COMMANDS.keys():
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
-    failed = [] if arguments.document else [name for name in arguments.names or COMMANDS if not _run(name, arguments)]
-    for page in sorted((ROOT / "docs").rglob("*.md")):
-        page.write_text(filled(page.read_text()))
+    failed = [name for name in arguments.names or COMMANDS if not _run(name, arguments)]
+    subprocess.run([sys.executable, "-m", "docs.generate"], cwd=ROOT, check=True)
     if failed:
         sys.exit(f"error: no result of {', '.join(failed)}; see above")
 

@@ -52,7 +52,8 @@ class AsyncClient:
 
     A method takes one item and returns one answer, or takes a list (or an iterator, or a frame) and returns `Results`,
     in order. A list is sent in requests of bounded size, several at a time. With `stream=True` a list gives a `Stream`,
-    which yields each answer as it arrives. Options that are None are left to the server; docs/reference/api.md describes them.
+    which yields each answer as it arrives. Options that are None are left to the server; the reference of the
+    API describes them.
 
     All methods raise `ProblemError` (in the class of the problem) if the server refuses or fails, `UnreachableError` if
     there is no answer, and `InvalidItemError` for an item that cannot be sent. An item that fails ends the call; with

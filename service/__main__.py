@@ -21,13 +21,14 @@ class _ServeParser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         with needs("server"):
-            from service.settings import PREFIX, Settings
+            from service.settings import PREFIX, Settings, default_in_environment
 
         width = max(map(len, Settings.model_fields)) + len(PREFIX)
-        lines = [
-            f"  {PREFIX + name.upper():<{width}}  {field.description} (default: {field.default})\n"
-            for name, field in Settings.model_fields.items()
-        ]
+        lines = []
+        for name, field in Settings.model_fields.items():
+            default = default_in_environment(field)
+            shown = f" (default: {default})" if default else ""
+            lines.append(f"  {PREFIX + name.upper():<{width}}  {field.description}{shown}\n")
         return super().format_help() + "\nsettings, all of them environment variables:\n" + "".join(lines)
 
 

@@ -1,14 +1,10 @@
 """Every problem that the API may answer with: what it means, what to do, and whether to try again.
 
 Beside the error classes, this is the one place that describes them. The pages at /problems, the examples of the OpenAPI
-document and the table of the API's reference are made from it; `python -m service.catalogue docs/reference/api.md`
-writes the latter.
+document and the reference of the errors are made from it.
 """
 
-import re
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from service.errors import (
     BodyTooLarge,
@@ -36,7 +32,6 @@ from service.errors import (
 
 # The path of the pages.
 PAGES = "/problems"
-_BLOCK = re.compile(r"(?<=<!-- problems -->\n\n).*?(?=\n<!-- end of problems -->)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,23 +208,3 @@ _ENTRIES = (
     ),
 )
 CATALOGUE = {entry.code: entry for entry in _ENTRIES}
-
-
-def in_markdown() -> str:
-    """The catalogue as a table."""
-    rows = (
-        f"| {entry.status:d} | `{entry.code}` | {entry.meaning} | {entry.remedy} | {entry.retry} |\n"
-        for entry in _ENTRIES
-    )
-    return "| status | code | meaning | what to do | retry? |\n|---|---|---|---|---|\n" + "".join(rows)
-
-
-def filled(text: str) -> str:
-    """A document with the catalogue between its marks."""
-    return _BLOCK.sub(lambda _: in_markdown(), text)
-
-
-if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        path = Path(name)
-        path.write_text(filled(path.read_text()))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.inference.device import Device
@@ -199,6 +200,11 @@ class Settings(BaseSettings):
             needed = f"must hold at least one request's body ({PREFIX}MAX_BODY_MB={self.max_body_mb:g})"
             raise ValueError(f"{PREFIX}MAX_MEMORY_MB={self.max_memory_mb:g}: {needed}")
         return self
+
+
+def default_in_environment(field: FieldInfo) -> str:
+    """The default of a setting as its variable would say it; empty if it is unset."""
+    return "" if field.default in (None, ()) else str(int(field.default) if field.default is False else field.default)
 
 
 def read_settings(**overrides: Any) -> Settings:

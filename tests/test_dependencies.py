@@ -25,6 +25,7 @@ FOLDERS = {
     "training": "training",
     "course": "training",
     "deploy": "ray",
+    "docs": "test",
     "examples": "training",
     "benchmarks": "test",
     "tests": "test",
@@ -45,6 +46,7 @@ EXTRAS = {
     "quartet/offline/scoring/sources.py": "score",
     "quartet/offline/scoring/on_ray.py": "ray",
     "benchmarks/on_ray.py": "ray",
+    "docs/conf.py": "docs",
     "tests/deploy/test_ray.py": "ray",
 }
 # The environment of Ultralytics runs it.

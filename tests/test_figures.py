@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks import results
+from docs.generate.parts import PAGES, filled
 from tests.server import ROOT
 
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
 # Pages whose measured figures all need a source.
-STRICT = ("explanation/performance.md", "guides/scale.md", "guides/train.md", "reference/committed-models.md")
+STRICT = (
+    "explanation/performance.md", "explanation/training.md", "guides/data.md", "guides/published.md", "guides/scale.md",
+    "guides/tasks.md", "guides/train.md", "reference/committed-models.md",
+)  # fmt: skip
 MARKER = re.compile(r"<!-- figures: (.*?) -->\n")
 SETTINGS = "settings"  # thresholds and the like, which nobody measures
 NUMBER = re.compile(r"(?<![\w.])(\d[\d,]*(?:\.\d+)?)( ?%)?(?![\w.]*\d)")
@@ -70,11 +73,8 @@ def test_marked_figures_are_those_of_their_result_files(page: Path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_results_are_shown_as_they_are(page: Path):
-    text = page.read_text()
-    assert results.filled(text) == text, "run python -m benchmarks.results --document"
-    assert all(name in results.COMMANDS for name in re.findall(r"<!-- results: (\w+) -->", text))
-    assert text.count("<!-- results:") == text.count("<!-- end of results -->")
+def test_results_are_those_of_a_benchmark(page: Path):
+    assert all(name in results.COMMANDS for name in re.findall(r"<!-- results: (\w+) -->", page.read_text()))
 
 
 @pytest.mark.parametrize("name", STRICT)
@@ -95,7 +95,7 @@ def test_a_figure_without_support_is_found():
 def test_results_are_filled_into_documents(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     page = "Before.\n\n<!-- results: sizing -->\n<!-- end of results -->\n\nAfter.\n"
-    assert "Not measured with this version yet: `python -m benchmarks.results sizing`." in results.filled(page)
+    assert "Not measured with this version yet: `python -m benchmarks.results sizing`." in filled(page)
     recorder = results.Recorder()
     table = results.Table(title="one core")
     table.add_column("model")
@@ -109,9 +109,9 @@ def test_results_are_filled_into_documents(tmp_path, monkeypatch):
     assert written["command"] == "python -m benchmarks.sizing --rounds 2"
     assert written["figures"] == {"rate": 412.3}
     assert written["machine"]["processor"]
-    shown = results.filled(page)
+    shown = filled(page)
     assert "*one core*\n\n| model | items/s |\n|---|---|\n| classifier | 412 |\n\n- ready after 3.0 s\n" in shown
     assert f"{written['date']}, {written['machine']['cpus']} CPUs" in shown
-    assert results.filled(shown) == shown
+    assert filled(shown) == shown
     assert shown.startswith("Before.")
     assert shown.endswith("After.\n")

@@ -108,7 +108,7 @@ def read_data_command(name: str, arguments: Sequence[str]) -> DataCommand:
 def recipe_options(task: str, arguments: Sequence[str], prog: str, **known: object) -> Options:
     """The options of a recipe; `known` are values of fields that are no options here."""
     kind = options_type(task)
-    options = parse(kind, arguments, prog, f"Trains on {RECIPES[task].about}.{_defaults(kind)}", **known)
+    options = parse(kind, arguments, prog, f"Trains on {RECIPES[task].about}.{describe_defaults(kind)}", **known)
     try:
         options.check()
     except ValueError as error:
@@ -126,7 +126,8 @@ def options_in(arguments: Sequence[str]) -> list[str]:
     return [each.partition("=")[0] for each in arguments if each.startswith("--")]
 
 
-def _defaults(kind: type[Options]) -> str:
+def describe_defaults(kind: type[Options]) -> str:
+    """How a recipe trains by default: a paragraph for each of its networks, with the options that say the same."""
     defaults = getattr(sys.modules[kind.__module__], "DEFAULTS", {})
     by_network = defaults if isinstance(defaults, dict) else {"the network": defaults}
     known, text = option_names(kind), ""

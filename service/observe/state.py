@@ -16,6 +16,27 @@ from service.inference.device import cuda_index
 from service.inference.footprint import available_memory
 from service.inference.repository import Repository
 
+# The name, the help and the label of each gauge.
+_MEMORY = (
+    "quartet_memory_available_bytes",
+    "Memory that the process can still take, by the machine and its limits",
+    "",
+)
+_READY = ("quartet_model_ready", "1 if a version of the model can answer", "model")
+_REFUSED = ("quartet_versions_refused", "Versions that the last load refused", "model")
+_LOADED = ("quartet_last_load_timestamp_seconds", "When the models folder was last looked at without an error", "")
+_GPU_MEMORY = ("quartet_gpu_memory_free_bytes", "Free memory of a GPU that runs models", "device")
+_KEY_EXPIRY = (
+    "quartet_key_expiry_timestamp_seconds",
+    "When an API key ends, in seconds since the epoch; keys without an end are not listed",
+    "key",
+)
+_CERTIFICATE_EXPIRY = (
+    "quartet_tls_certificate_expiry_timestamp_seconds",
+    "When the certificate that new connections get expires, in seconds since the epoch; only with TLS",
+    "",
+)
+
 
 class State(Collector):
     """The state of a service; each process of several reports its own view, which is the same for all of them.
@@ -40,28 +61,20 @@ class State(Collector):
         """See `prometheus_client.registry.Collector`."""
         yield _info()
         if (available := available_memory()) is not None:
-            memory = GaugeMetricFamily(
-                "quartet_memory_available_bytes",
-                "Memory that the process can still take, of the machine and its limits",
-            )
-            memory.add_metric([], available)
-            yield memory
+            yield _gauge(_MEMORY, {"": available})
         yield from self._models
         yield from _gpus(self._devices)
         if self._certificate is not None:
-            ends = GaugeMetricFamily(
-                "quartet_tls_certificate_expiry_timestamp_seconds",
-                "When the certificate that new connections get expires, in seconds since the epoch",
-            )
-            ends.add_metric([], self._certificate.ends)
-            yield ends
+            yield _gauge(_CERTIFICATE_EXPIRY, {"": self._certificate.ends})
         if self._ring is not None:
-            yield _gauge(
-                "quartet_key_expiry_timestamp_seconds",
-                "When an API key ends, in seconds since the epoch; keys without an end are not listed",
-                "key",
-                self._ring.ends(),
-            )
+            yield _gauge(_KEY_EXPIRY, self._ring.ends())
+
+    def describe(self) -> Iterator[Metric]:
+        """Every metric, with its labels and without values; some are collected only where there is something to say."""
+        yield _info()
+        for family in (_MEMORY, _READY, _REFUSED, _LOADED, _GPU_MEMORY, _CERTIFICATE_EXPIRY, _KEY_EXPIRY):
+            yield _gauge(family, {})
+        yield _loads_failed()
 
 
 def _info() -> Metric:
@@ -74,20 +87,20 @@ def _info() -> Metric:
 def _models(repository: Repository) -> Iterator[Metric]:
     ready = {name: 1.0 for name, served in repository.served.items() if served.default is not None}
     ready |= dict.fromkeys(repository.unready, 0.0)
-    yield _gauge("quartet_model_ready", "Whether a version of the model can answer", "model", ready)
+    yield _gauge(_READY, ready)
     refused = dict.fromkeys(repository.served, 0.0)
     for label in repository.refused:
         name = label.partition("/")[0]
         refused[name] = refused.get(name, 0.0) + 1
-    yield _gauge("quartet_versions_refused", "Versions that the last load refused", "model", refused)
-    loaded = GaugeMetricFamily(
-        "quartet_last_load_timestamp_seconds", "When the models folder was last looked at without an error"
-    )
-    loaded.add_metric([], repository.loaded_at)
-    yield loaded
-    failed = CounterMetricFamily("quartet_loads_failed", "Looks at the models folder that ended with an error")
+    yield _gauge(_REFUSED, refused)
+    yield _gauge(_LOADED, {"": repository.loaded_at})
+    failed = _loads_failed()
     failed.add_metric([], repository.loads_failed)
     yield failed
+
+
+def _loads_failed() -> CounterMetricFamily:
+    return CounterMetricFamily("quartet_loads_failed", "Looks at the models folder that ended with an error")
 
 
 def _gpus(devices: set[str]) -> Iterator[Metric]:
@@ -97,11 +110,13 @@ def _gpus(devices: set[str]) -> Iterator[Metric]:
         if (found := cuda.free_memory(cuda_index(device))) is not None
     }
     if free:
-        yield _gauge("quartet_gpu_memory_free_bytes", "Free memory of a GPU", "device", free)
+        yield _gauge(_GPU_MEMORY, free)
 
 
-def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
-    gauge = GaugeMetricFamily(name, text, labels=[label])
+def _gauge(family: tuple[str, str, str], values: Mapping[str, float]) -> Metric:
+    """A gauge with a value for each value of its label; one without a label has at most one value."""
+    name, text, label = family
+    gauge = GaugeMetricFamily(name, text, labels=[label] if label else [])
     for value, number in values.items():
-        gauge.add_metric([value], number)
+        gauge.add_metric([value] if label else [], number)
     return gauge

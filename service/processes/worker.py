@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from prometheus_client import CollectorRegistry, Metric, values
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -135,6 +136,14 @@ class Worker:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+def describe_processes() -> tuple[GaugeMetricFamily, CounterMetricFamily]:
+    """The metrics of the processes, without values: how many answer, and how often each was started."""
+    return (
+        GaugeMetricFamily("quartet_workers_ready", "Worker processes that answer"),
+        CounterMetricFamily("quartet_worker_starts", "How often a worker process was started", labels=["worker"]),
+    )
+
+
 class _Processes(Collector):
     """Metrics of the worker processes themselves, each with the label `worker`, from 1."""
 
@@ -143,13 +152,12 @@ class _Processes(Collector):
 
     def collect(self) -> Iterable[Metric]:
         status = self._worker.status
-        ready = Metric("quartet_workers_ready", "Processes that answer", "gauge")
-        ready.add_sample(ready.name, {}, status.ready)
-        starts = Metric("quartet_worker_starts", "How often a process was started", "counter")
-        families = {family.name: family for family in (ready, starts)}
+        ready, starts = describe_processes()
+        ready.add_metric([], status.ready)
+        families: dict[str, Metric] = {family.name: family for family in (ready, starts)}
         for number, (pid, count) in enumerate(status.processes, 1):
             label = {"worker": str(number)}
-            starts.add_sample(f"{starts.name}_total", label, count)
+            starts.add_metric([str(number)], count)
             for metric in ProcessCollector(pid=partial(int, pid), registry=None).collect() if pid else ():
                 family = families.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
                 for sample in metric.samples:

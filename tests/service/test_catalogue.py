@@ -7,9 +7,8 @@ import httpx
 import pytest
 
 import service.app  # noqa: F401 - defines all errors
-from service.catalogue import CATALOGUE, filled, in_markdown
+from service.catalogue import CATALOGUE
 from service.errors import QuartetError
-from tests.server import ROOT
 
 
 def kinds(base: type[QuartetError] = QuartetError) -> Iterator[type[QuartetError]]:
@@ -29,12 +28,6 @@ def test_an_entry_says_what_to_do(entry):
     for text in (entry.meaning, entry.remedy, entry.retry, entry.example.detail):
         assert text.endswith(".")
         assert "|" not in text
-
-
-def test_the_documented_catalogue_is_current():
-    page = (ROOT / "docs" / "reference" / "api.md").read_text()
-    assert in_markdown() in page
-    assert filled(page) == page, "run: python -m service.catalogue docs/reference/api.md"
 
 
 async def test_the_type_of_a_problem_leads_to_its_page(client: httpx.AsyncClient):
