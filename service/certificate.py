@@ -79,8 +79,9 @@ class Certificate:
 
         try:
             context.load_cert_chain(self._certificate, self._key, refuse_passphrase)
-            # There is no public function that reads the end of a certificate.
-            ends = ssl.cert_time_to_seconds(str(_ssl._test_decode_cert(str(self._certificate))["notAfter"]))
+            # There is no public function that reads a certificate.
+            found = _ssl._test_decode_cert(str(self._certificate))  # type: ignore[attr-defined]
+            ends = ssl.cert_time_to_seconds(found["notAfter"])
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
                 why = f"{self._key} is not the private key of {self._certificate}."

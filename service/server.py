@@ -55,6 +55,8 @@ class Server(uvicorn.Server):
     def __init__(self, app: Application, listeners: Listeners, worker: Worker | None) -> None:
         self._pool = Pool(_raise_file_limit(app.settings.max_connections))
         self._listeners = listeners
+        # With what makes the protocol of each connection.
+        self._served: list[tuple[socket.socket, Callable[[], asyncio.Protocol]]] = []
         super().__init__(
             uvicorn.Config(
                 app,
@@ -135,12 +137,12 @@ class Server(uvicorn.Server):
         app: ASGIApp = self._app
         if proxies := self._app.settings.trusted_proxies:
             app = cast(ASGIApp, ProxyHeadersMiddleware(cast("Any", app), list(proxies)))
-        served = [(self._listeners.main, self._protocol(app, self._pool))]
+        self._served.append((self._listeners.main, self._protocol(app, self._pool)))
         if self._listeners.metrics:
             inside = Inside(self._app), Pool(_METRICS_CONNECTIONS)
-            served.append((self._listeners.metrics, self._protocol(*inside, plain=True)))
+            self._served.append((self._listeners.metrics, self._protocol(*inside, plain=True)))
         loop = asyncio.get_running_loop()
-        for listener, protocol in served:
+        for listener, protocol in self._served:
             self.servers.append(await loop.create_server(protocol, sock=listener, backlog=self.config.backlog))
 
     def _protocol(self, app: ASGIApp, pool: Pool, *, plain: bool = False) -> Callable[[], asyncio.Protocol]:

@@ -39,8 +39,8 @@ REMEDIES = {
     "[policy](../guides/versions.md#canary-a-share-of-the-calls)",
     "quartet_canary_unfamiliar_total": "compare its share of the rated answers with that of the default version",
     "quartet_key_expiry_timestamp_seconds": "when it is near: `quartet keys rotate NAME`",
-    "quartet_tls_certificate_expiry_timestamp_seconds": "when it is near: renew the certificate, or look in the log why "
-    "the renewed one [is not used](../guides/listen.md#tls)",
+    "quartet_tls_certificate_expiry_timestamp_seconds": "when it is near: renew the certificate; the log says "
+    "why a renewed one [is not used](../guides/listen.md#tls)",
     "quartet_memory_available_bytes": "when it is low: serve fewer models, or lower QUARTET_MAX_MEMORY_MB",
     "quartet_gpu_memory_free_bytes": "when it is low: lower QUARTET_GPU_MEMORY_MB or QUARTET_MAX_BATCH",
     "quartet_workers_ready": "when it is low: the log says why a worker ended",

@@ -135,6 +135,8 @@ class Tls(asyncio.Protocol, asyncio.Transport):
     # What is received.
 
     def _read(self) -> None:
+        if self._raw.is_closing():
+            return
         parts = []
         ended = False
         try:
