@@ -3,7 +3,7 @@
 import fcntl
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -75,11 +75,15 @@ def bind(settings: Settings, *, worker: bool = False, unix: int | None = None) -
         main = _bind_unix(path)
     else:
         main = _bind_tcp(settings.host, settings.port, "QUARTET_", shared, first=not worker)
-    metrics = None
-    if settings.metrics_port is not None:
+    listeners = Listeners(main, None, "https" if settings.tls_cert else "http", path)
+    if settings.metrics_port is None:
+        return listeners
+    try:
         address = settings.metrics_host, settings.metrics_port
-        metrics = _bind_tcp(*address, "QUARTET_METRICS_", shared, first=not worker)
-    return Listeners(main, metrics, "https" if settings.tls_cert else "http", path)
+        return replace(listeners, metrics=_bind_tcp(*address, "QUARTET_METRICS_", shared, first=not worker))
+    except CannotListen:
+        listeners.close()
+        raise
 
 
 def url_of(listener: socket.socket, scheme: str = "http") -> str:

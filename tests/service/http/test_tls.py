@@ -106,7 +106,8 @@ class Client:
                 return found
 
     def send(self) -> None:
-        self.writer.write(self.outgoing.read())
+        if data := self.outgoing.read():
+            self.writer.write(data)
 
     def write(self, data: bytes) -> None:
         self.tls.write(data)
