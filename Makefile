@@ -106,12 +106,12 @@ $(VENV)/.test: $(FILES) | $(BIN)/python
 	@$(PIP) --editable '.[training,score,adopt,grpc,traces]' --group test --group lint
 	@touch $(VENV)/.serve $(VENV)/.training $@
 
-# An environment of its own: what Sphinx needs restricts what the tests may have.
+# An environment of its own, so that the site is made without what the tests need.
 $(DOCS)/.installed: $(FILES) | $(BIN)/python
 	@echo "installing what renders the documents into $(DOCS) …"
 	@$(BIN)/python -m venv --clear $(DOCS)
 	@$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'  # for dependency groups
-	@$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --group docs
+	@$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group docs
 	@touch $@
 
 $(CLIENTS)/.installed: tests/clients/constraints.txt | $(BIN)/python

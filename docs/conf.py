@@ -4,27 +4,24 @@ The root of the sources is the repository, because the documents link to model c
 """
 
 import re
-from pathlib import Path
 
-from docutils import nodes
-from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
 
 project = "Quartet"
 copyright = "The Quartet authors"  # noqa: A001 - Sphinx's name for it
 root_doc = "docs/README"
 extensions = ["myst_parser"]
-include_patterns = ["*.md", "docs/**/*.md", "examples/README.md", "models/*/*/report/README.md"]
+include_patterns = ["*.md", "docs/*.md", "docs/**/*.md", "examples/README.md", "models/*/*/report/README.md"]
 exclude_patterns = [".*", "build", "node_modules", "runs"]
 html_theme = "furo"
 html_title = project
 html_copy_source = False
 # Anchors of headings, as GitHub makes them.
 myst_heading_anchors = 4
-# Model cards and other pages are reached by links, not from the sidebar.
-suppress_warnings = ["toc.not_included"]
-_ROOT = Path(__file__).parents[1]
+# Folders, which have no page: the text of such a link remains.
+nitpick_ignore_regex = [("myst", r"(\.\./)*(benchmarks|deploy/\w+|examples|models)/?")]
+# Model cards and other pages are reached by links, not from the sidebar. Answers are shortened with an ellipsis.
+suppress_warnings = ["misc.highlighting_failure", "toc.not_included"]
 
 
 def _add_contents(_: Sphinx, docname: str, source: list[str]) -> None:
@@ -38,14 +35,6 @@ def _add_contents(_: Sphinx, docname: str, source: list[str]) -> None:
         source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{listed}\n```\n"
 
 
-def _name_folder(_: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement) -> nodes.Node | None:
-    """Shows a link to a folder, which has no page, as its text alone."""
-    page = Path(env.doc2path(node["refdoc"]))
-    folder = (page.parent / node["reftarget"]).resolve()
-    return content if folder.is_dir() and folder.is_relative_to(_ROOT) else None
-
-
 def setup(app: Sphinx) -> None:
-    """Connects the functions above."""
+    """Connects the function above."""
     app.connect("source-read", _add_contents)
-    app.connect("missing-reference", _name_folder)

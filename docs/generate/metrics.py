@@ -86,13 +86,12 @@ def _described(family: Metric, labels: tuple[str, ...]) -> Described:
 def in_markdown() -> str:
     """A row for each metric."""
     return table(
-        ("metric", "type", "what it says", "when it is high"),
-        ((_shown(each), each.type, each.help, with_code(REMEDIES.get(each.name, ""))) for each in described()),
+        ("metric", "type, by labels", "what it says", "when it is high"),
+        ((f"`{each.name}`", _type(each), each.help, with_code(REMEDIES.get(each.name, ""))) for each in described()),
     )
 
 
-def _shown(metric: Described) -> str:
-    rest = metric.labels[len(_VERSION) :]
+def _type(metric: Described) -> str:
     of_version = metric.labels[: len(_VERSION)] == _VERSION
-    labels = ("…", *rest) if of_version else metric.labels
-    return f"`{metric.name}{{{','.join(labels)}}}`" if labels else f"`{metric.name}`"
+    labels = ("version …", *metric.labels[len(_VERSION) :]) if of_version else metric.labels
+    return f"{metric.type} by {', '.join(labels)}" if labels else metric.type

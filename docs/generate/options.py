@@ -18,13 +18,13 @@ from training.registry import RECIPES, options_type
 def recipes_in_markdown() -> str:
     """The options that all trainings have, and those of each task."""
     common = rows(Options)
-    sections = [f"### All tasks\n\n{_table(common)}"]
+    sections = [f"## All tasks\n\n{_table(common)}"]
     for task, entry in RECIPES.items():
         if entry.options.startswith("training."):  # not one of another package that is installed beside
             kind = options_type(task)
             own = [row for row in rows(kind) if row not in common]
             sections.append(
-                f"### {task}\n\nTrains on {entry.about}.{with_code(describe_defaults(kind))}\n\n{_table(own)}"
+                f"## {task}\n\nTrains on {entry.about}.{with_code(describe_defaults(kind))}\n\n{_table(own)}"
             )
     return "\n".join(sections)
 

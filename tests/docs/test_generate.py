@@ -58,7 +58,7 @@ def test_a_metric_has_its_labels():
     assert found["quartet_key_expiry_timestamp_seconds"] == ("key",)
     assert found["quartet_build_info"] == ("version", "python", "onnxruntime")
     assert found["quartet_worker_starts_total"] == ("worker",)
-    assert "| `quartet_dropped_total{…,reason}` | counter |" in metrics.in_markdown()
+    assert "| `quartet_dropped_total` | counter by version …, reason |" in metrics.in_markdown()
 
 
 def test_every_command_is_described():
@@ -73,7 +73,7 @@ def test_every_command_is_described():
 def test_every_recipe_is_described():
     text = options.recipes_in_markdown()
     for task, entry in RECIPES.items():
-        assert f"### {task}\n" in text or not entry.options.startswith("training.")
+        assert f"## {task}\n" in text or not entry.options.startswith("training.")
     assert "| `--flip, --no-flip` | on | mirror images left to right; not for digits and letters |" in text
     assert "| `--widths N,…` | `64,256,256` | filters of each group of the CNN |" in text
     assert text.count("| `--resume` |") == 1
