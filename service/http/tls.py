@@ -112,7 +112,7 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         self._read()
 
     def _leave(self) -> None:
-        self._state.connections.discard(self)  # type: ignore[arg-type]
+        self._state.connections.discard(self)
         self._pool.leave(self)
 
     def idle_seconds(self, now: float) -> float:  # noqa: ARG002
