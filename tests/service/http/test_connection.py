@@ -24,7 +24,10 @@ async def test_what_it_and_the_server_use_of_uvicorn_is_there():
     assert connection in connection._state.connections
     assert connection._state.tasks == set()
     assert list(connection._state.default_headers) == []
-    assert "connection.shutdown()" in inspect.getsource(uvicorn.Server.shutdown)
+    for part in ("for server in self.servers", "server.close()", "connection.shutdown()"):
+        assert part in inspect.getsource(uvicorn.Server.shutdown)
+    # With an empty list it starts the application alone.
+    assert "for sock in sockets" in inspect.getsource(uvicorn.Server.startup)
     for method, parameters in (("startup", ["self", "sockets"]), ("handle_exit", ["self", "sig", "frame"])):
         assert list(inspect.signature(getattr(uvicorn.Server, method)).parameters) == parameters
 
