@@ -17,7 +17,7 @@ import grpc
 import httpx
 import pytest
 
-from quartet import Client
+from quartet import Client, UnreachableError
 from service.api.grpc.messages import pb
 from tests.certificates import fingerprint, needs_openssl, trusting, write_certificate
 from tests.pictures import encode
@@ -157,6 +157,8 @@ def test_idle_clients_do_not_delay_the_end(tiny_models: Path, tmp_path: Path):
 
 def test_the_client_and_the_command_line(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with serving(tiny_models, tmp_path) as server:
+        with Client(server.url) as client, pytest.raises(UnreachableError, match=r"is not trusted .*SSL_CERT_FILE"):
+            client.models()
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
         with Client(server.url) as client:
             assert client.predict(IMAGE).labels[0].label == "green"
