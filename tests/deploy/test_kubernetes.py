@@ -113,7 +113,7 @@ def test_an_overlay(overlay: str):
     assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
     assert {"name": "models", "mountPath": str(settings.models), "readOnly": True} in container["volumeMounts"]
 
-    routes = {route.path for route in health.router.routes if isinstance(route, APIRoute)}
+    routes = {route.path for route in health.metrics_router.routes if isinstance(route, APIRoute)}
     probes = [container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")]
     assert {probe["path"] for probe in probes} <= routes
     assert {probe["port"] for probe in probes} == {"http"}
@@ -141,7 +141,7 @@ def test_the_monitor_selects_the_service(tmp_path: Path):
     resources = with_component("monitoring", tmp_path)
     monitor = only(resources, "ServiceMonitor")["spec"]
     assert monitor["endpoints"][0]["path"] in {
-        route.path for route in health.router.routes if isinstance(route, APIRoute)
+        route.path for route in health.metrics_router.routes if isinstance(route, APIRoute)
     }
     assert needed("GET", monitor["endpoints"][0]["path"]) == "metrics"
     secret = monitor["endpoints"][0]["authorization"]["credentials"]
