@@ -1,5 +1,6 @@
 """The generated parts of the documents are current, and complete."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,11 @@ def test_cells_and_names_are_escaped():
     assert with_code("set QUARTET_PORT=1 or `QUARTET_HOST`; --no-wait ends it") == (
         "set `QUARTET_PORT=1` or `QUARTET_HOST`; `--no-wait` ends it"
     )
+
+
+def test_the_first_page_lists_all_others():
+    folder = ROOT / "docs"
+    listed = re.findall(r"\]\(([\w/-]+\.md)\)", (folder / "README.md").read_text())
+    # The cards of the course belong to its page.
+    pages = [str(page.relative_to(folder)) for page in PAGES if page.name != "README.md"]
+    assert sorted(listed) == sorted(pages)
