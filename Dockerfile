@@ -1,27 +1,29 @@
-# syntax=docker/dockerfile:1
 # Two images of the same service: `cpu` and `gpu` (the CUDA libraries come as wheels; the driver from the host).
-ARG PYTHON=python:3.13-slim-bookworm
+# docker-compose.yml pins the base by its digest; docs/guides/images.md says how to renew it.
+ARG PYTHON=python:3.13-slim-trixie
+# With EXTRAS=grpc,traces,score the image can score offline too.
+ARG EXTRAS=grpc,traces
 
 FROM ${PYTHON} AS build
 WORKDIR /src
-# The virtual environment is all that leaves the build stages: no pip cache, no sources.
-RUN python3 -m venv /opt/quartet
-COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
+ENV PIP_CONSTRAINT=constraints.txt \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1
+COPY constraints.txt ./
+# The first environment is all that leaves the build stages. The second lists what is in it.
+RUN python3 -m venv /opt/quartet && python3 -m venv /opt/sbom && /opt/sbom/bin/pip install cyclonedx-bom
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY quartet quartet
+ENV SBOM="/opt/sbom/bin/cyclonedx-py environment \
+    --output-reproducible --output-file /opt/quartet/sbom.cdx.json /opt/quartet"
 
 FROM build AS build-cpu
-# With EXTRAS=server,grpc,traces,score the image can score offline too.
-ARG EXTRAS=server,grpc,traces
-RUN /opt/quartet/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt ".[${EXTRAS}]" \
-    # 285 MB of GPU code that this image never loads.
-    && rm -f /opt/quartet/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime_providers_cuda.so \
-    && rm -f /opt/quartet/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime_providers_tensorrt.so \
-    && /opt/quartet/bin/pip uninstall --yes --quiet pip
+ARG EXTRAS
+RUN /opt/quartet/bin/pip install ".[cpu,${EXTRAS}]" && /opt/quartet/bin/pip uninstall --yes pip && ${SBOM}
 
 FROM build AS build-gpu
-ARG EXTRAS=server,grpc,traces
-RUN /opt/quartet/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt ".[cuda,${EXTRAS}]" \
-    && /opt/quartet/bin/pip uninstall --yes --quiet pip
+ARG EXTRAS
+RUN /opt/quartet/bin/pip install ".[cuda,${EXTRAS}]" && /opt/quartet/bin/pip uninstall --yes pip && ${SBOM}
 
 FROM ${PYTHON} AS runtime
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin quartet
@@ -42,10 +44,19 @@ ENV PATH=/opt/quartet/bin:$PATH \
 USER 10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-# Without curl in the image; the port is read as the server reads it.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"QUARTET_PORT\"]}/healthz/ready', timeout=2)"]
+    CMD ["python", "-I", "-S", "service/healthcheck.py"]
 CMD ["python", "-m", "service"]
+ARG PYTHON
+# `make images` knows both.
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Quartet" \
+    org.opencontainers.image.description="Serves neural networks in batches behind an async HTTP API." \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}" \
+    org.opencontainers.image.base.name="${PYTHON}"
 
 FROM runtime AS gpu
 COPY --from=build-gpu /opt/quartet /opt/quartet

@@ -8,7 +8,7 @@ DOCS    := .venv-docs
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILES  := pyproject.toml constraints.txt
 
-.PHONY: help check docs test-versions serve install-gpu doctor gpu-check test test-lowest test-ray clients lint format bench torture training train-classification clean
+.PHONY: help check docs test-versions serve install-gpu images doctor gpu-check test test-lowest test-ray clients lint format bench torture training train-classification clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -17,6 +17,10 @@ serve: $(VENV)/.serve ## install the service and serve models/ on http://127.0.0
 	@exec $(BIN)/python -m service
 
 install-gpu: $(VENV)/.gpu ## install the service with the CUDA libraries
+
+images: ## build the container images quartet:cpu and quartet:gpu
+	VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' quartet/__init__.py) REVISION=$$(git rev-parse HEAD) \
+	  docker compose --profile cpu --profile gpu build
 
 doctor: $(VENV)/.serve ## say what this machine is, and what can serve on it
 	@$(BIN)/quartet doctor
@@ -92,18 +96,19 @@ $(VENV)/.serve: $(FILES) | $(BIN)/python
 
 $(VENV)/.gpu: $(FILES) | $(BIN)/python
 	@echo "installing the service and the CUDA libraries into $(VENV) …"
+	@$(BIN)/python -m pip uninstall -qq --yes --disable-pip-version-check onnxruntime  # the CPU's build, if it is there
 	@$(PIP) --editable '.[cuda]'
 	@touch $(VENV)/.serve $@
 
 $(VENV)/.training: $(FILES) | $(BIN)/python
 	@echo "installing the training libraries into $(VENV) …"
-	@$(PIP) --editable '.[training]'
+	@$(PIP) --editable '.[server,training]'
 	@touch $(VENV)/.serve $@
 
 $(VENV)/.test: $(FILES) | $(BIN)/python
 	@echo "installing what the tests need into $(VENV) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'  # for dependency groups
-	@$(PIP) --editable '.[training,score,adopt,grpc,traces]' --group test --group lint
+	@$(PIP) --editable '.[server,training,score,adopt,grpc,traces]' --group test --group lint
 	@touch $(VENV)/.serve $(VENV)/.training $@
 
 # An environment of its own, so that the site is made without what the tests need.
@@ -127,7 +132,7 @@ $(LOWEST)/.installed: $(FILES) | $(BIN)/python
 	@echo "installing the lowest versions of what the service needs into $(LOWEST) …"
 	@$(BIN)/python -m venv --clear $(LOWEST)
 	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	@$(LOWEST)/bin/uv pip compile --quiet --resolution lowest-direct --extra score --extra grpc --extra traces \
-	  --python $(LOWEST)/bin/python --output-file $(LOWEST)/versions.txt pyproject.toml
+	@$(LOWEST)/bin/uv pip compile --quiet --resolution lowest-direct --extra server --extra score --extra grpc \
+	  --extra traces --python $(LOWEST)/bin/python --output-file $(LOWEST)/versions.txt pyproject.toml
 	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --requirement $(LOWEST)/versions.txt $(TOOLS)
 	@touch $@

@@ -14,5 +14,5 @@ _TOOLS = ("hypothesis", "onnx", "psutil", "pytest", "pytest-asyncio", "pytest-xd
 @nox.session(python=_VERSIONS)
 def tests(session: nox.Session) -> None:
     """Runs them; arguments are those of pytest."""
-    session.install("--constraint", "constraints.txt", "--editable", ".[score,grpc,traces]", *_TOOLS)
+    session.install("--constraint", "constraints.txt", "--editable", ".[cpu,score,grpc,traces]", *_TOOLS)
     session.run("pytest", "-n", "2", "--dist", "loadfile", *(session.posargs or ["tests/service"]))

@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 if the command has done what it was asked; 1 if it, or an item, failed; 2 for a wrong command, option or
         setting, or an unknown model; 130 after Ctrl-C.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # see service/__init__.py; some commands load the runtime first
     if "_ARGCOMPLETE" in os.environ:
         from quartet.completion import complete
 

@@ -4,6 +4,8 @@ import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
+from pathlib import Path
 
 _OWN = ("quartet", "service", "training")
 
@@ -23,10 +25,22 @@ def needs(extra: str) -> Iterator[None]:
         missing = (error.name or "").partition(".")[0]
         if missing in _OWN:
             raise
-        if importlib.util.find_spec("service") is None:  # with the client alone no extra helps
+        service = importlib.util.find_spec("service")
+        if service is None:  # with the client alone no extra helps
             raise ModuleNotFoundError(str(error), name="service") from None
-        # Not from the package index: `quartet` is another project there.
-        sys.exit(
-            f"error: {missing} is not installed. In the clone of Quartet, run: "
-            f"{sys.executable} -m pip install -c constraints.txt -e '.[{extra}]'"
-        )
+        sys.exit(f"error: {missing} is not installed. {_advice(service, extra)}")
+
+
+def _advice(service: ModuleSpec, extra: str) -> str:
+    """How to install an extra here.
+
+    Args:
+        service: the package, which is beside pyproject.toml in a clone, and without it in the image.
+        extra: the extra.
+    """
+    if not (Path(str(service.origin)).parents[1] / "pyproject.toml").is_file():
+        return f"The image lacks the extra `{extra}`: build it with --build-arg EXTRAS=grpc,traces,{extra}"
+    # The other extras add to a server, which may have either build of the runtime.
+    extras = extra if extra == "server" or importlib.util.find_spec("onnxruntime") else f"server,{extra}"
+    # Not from the package index: `quartet` is another project there.
+    return f"In the clone of Quartet, run: {sys.executable} -m pip install -c constraints.txt -e '.[{extras}]'"

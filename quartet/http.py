@@ -190,9 +190,9 @@ class Connection:
     def _explain(self, error: httpx.TransportError) -> str:
         if _is_unknown_host(error):
             return f"{self.url}: there is no such host ({error})."
-        if isinstance(cause := _system_error(error), ssl.SSLCertVerificationError):
+        if isinstance(_system_error(error), ssl.SSLCertVerificationError):
             hint = "the environment variable SSL_CERT_FILE names a file of certificates to trust"
-            return f"{self.url}: its certificate is not trusted ({cause.verify_message}): {hint}."
+            return f"{self.url} cannot be reached since its certificate is not trusted ({error}): {hint}."
         if isinstance(error, httpx.ConnectError):
             return f"{self.url} cannot be reached ({error}): is the server running there?"
         return f"{self.url} broke off ({error or type(error).__name__})."

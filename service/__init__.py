@@ -1,1 +1,6 @@
 """The inference service: one async HTTP API over ONNX models, without torch."""
+
+import os
+
+# The official builds of ONNX Runtime report to their maker from the moment they are loaded, unless this is set before.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -22,6 +22,7 @@ from service.api import documentation, health, problems
 from service.api.v1.models import models_router
 from service.api.v1.operations import operation_endpoints
 from service.api.v1.policy import policy_router
+from service.api.v1.status import status_router
 from service.api.v1.trials import trials_router
 from service.api.v1.versions import versions_router
 from service.api.v2.errors import v2_error
@@ -34,6 +35,7 @@ from service.inference.observers import Observers
 from service.inference.opener import Opener
 from service.lifecycle.lifecycle import Lifecycle
 from service.models import policies_of, repository_of
+from service.observe.history import History
 from service.observe.log import RequestLog, as_json
 from service.observe.metrics import Metrics
 from service.observe.state import State
@@ -106,14 +108,19 @@ def create_app(
     certificate = certificate or certificate_of(settings)
     metrics = Metrics()
     logs = settings.log_level in ("debug", "info")
-    lifecycle = Lifecycle(settings, registry.tasks, board or Board())
+    board = board or Board()
+    lifecycle = Lifecycle(settings, registry.tasks, board)
     log = [RequestLog(sys.stderr, json=as_json(settings))] if logs else []
     statistics = Statistics()
     tracing = tracing or configured_tracing()
     traces = [tracing] if tracing else []
     observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries, statistics, *traces])
     budget = BodyBudget(int(settings.max_memory_mb * 1_000_000))
-    routers = (policy_router(), trials_router(), versions_router(registry), models_router(registry))
+    history = History(board, metrics)
+    routers = (
+        *(policy_router(), trials_router(), versions_router(registry), models_router(registry)),
+        status_router(history),
+    )
     families = (
         Family("/v1", operation_endpoints(registry), routers, problem_json),
         Family("/v2", v2_endpoints(), (v2_router(statistics),), v2_error),
@@ -134,7 +141,8 @@ def create_app(
             raise
         app.threads = Threads(settings.threads or available_cpus())
         app.ready = True
-        running = [asyncio.create_task(lifecycle.run())]
+        model_routes = {endpoint.path for endpoint in endpoints}
+        running = [asyncio.create_task(lifecycle.run()), asyncio.create_task(history.run(app.measure, model_routes))]
         if followed := [each for each in (ring, certificate) if each]:
             running.append(asyncio.create_task(_follow(followed)))
         over_grpc = await _serve_grpc(app, ring, statistics)

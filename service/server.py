@@ -75,6 +75,7 @@ class Server(uvicorn.Server):
         if worker:
             app.others_ready = lambda: worker.status.serving
             app.metrics.exposed = worker.metrics(app.state_metrics)
+            app.metrics.own = worker.own_metrics(app.state_metrics)
         self._reload_requested = asyncio.Event()
         self._policies_requested = asyncio.Event()
         self._reloading: list[asyncio.Task[None]] = []

@@ -17,8 +17,12 @@ _DOCUMENT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = _DOCUMENT["project"]
 # By the name of the extra or the group.
 GROUPS = PROJECT["optional-dependencies"] | _DOCUMENT["dependency-groups"]
-# What is installed beside the group of the tests.
-BESIDE = {"test": {"training", "score", "adopt", "grpc", "traces"}}
+RUNTIMES = {"onnxruntime", "onnxruntime-gpu"}
+# These extras bring a runtime; the others add to one of them.
+SERVERS = {"server", "cpu", "cuda"}
+ADDED = PROJECT["optional-dependencies"].keys() - SERVERS - {"serving"}
+# What is installed beside an extra, or the group of the tests.
+BESIDE = {extra: {"server"} for extra in ADDED} | {"test": ADDED - {"ray"}}
 FOLDERS = {
     "quartet": None,
     "service": "server",
@@ -57,12 +61,16 @@ DISTRIBUTIONS = packages_distributions()
 
 
 def declared(extra: str | None) -> set[str]:
-    """The names of what is installed with an extra."""
-    lines = PROJECT["dependencies"] + (GROUPS[extra] if extra else [])
-    names: set[str] = set().union(*map(declared, BESIDE.get(extra or "", ())))
-    for requirement in map(Requirement, lines):
+    """The names of what is installed where a module of an extra runs."""
+    return brought(extra).union(*map(declared, BESIDE.get(extra or "", ())))
+
+
+def brought(extra: str | None) -> set[str]:
+    """The names of what the base or an extra requires."""
+    names: set[str] = set()
+    for requirement in map(Requirement, PROJECT["dependencies"] + (GROUPS[extra] if extra else [])):
         if requirement.name == PROJECT["name"]:
-            names |= set().union(*map(declared, requirement.extras))
+            names |= set().union(*map(brought, requirement.extras))
         else:
             names.add(canonicalize_name(requirement.name))
     return names
@@ -106,6 +114,13 @@ def undeclared(folder: str) -> Iterator[str]:
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_every_import_is_declared(folder: str):
     assert list(undeclared(folder)) == []
+
+
+def test_an_environment_has_one_build_of_the_runtime():
+    assert brought("cpu") & RUNTIMES == {"onnxruntime"}
+    assert brought("server") - RUNTIMES == brought("cuda") - RUNTIMES == brought("cpu") - RUNTIMES
+    for extra in (*ADDED, "serving"):
+        assert brought(extra) & RUNTIMES == set()
 
 
 def test_an_extra_brings_those_that_it_names():

@@ -223,6 +223,8 @@ def test_what_needs_which_scope():
         ("GET", "/v2/repository/models/classifier/load", "admin"),
         ("GET", "/metrics", "metrics"),
         ("GET", "/metrics\n", "metrics"),
+        ("GET", "/v1/status", "metrics"),
+        ("GET", "/v1/status\n", "metrics"),
         ("GET", "/", None),
         ("POST", "/", "infer"),
         ("GET", "/docs", None),

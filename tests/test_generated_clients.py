@@ -172,6 +172,7 @@ def call_models(call: Caller) -> None:
     assert call("get_liveness").parsed.status == "live"
     assert call("get_readiness").parsed.status == "ready"
     assert "quartet_requests_total" in call("get_metrics").parsed
+    assert call("get_status").parsed.step == 10
 
 
 def call_policy(call: Caller) -> None:

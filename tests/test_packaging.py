@@ -1,6 +1,7 @@
 """The wheel: what it carries, and what works where its base dependencies alone are installed."""
 
 import importlib.metadata
+import os
 import shutil
 import subprocess
 import sys
@@ -47,8 +48,8 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, symlinks=True)
     (packages,) = folder.glob("lib/python3*/site-packages")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(packages)
+    pip = [sys.executable, "-m", "pip", "--python", folder, "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "--no-deps", "--no-index", wheel], check=True)
     for name in _closure(BASE):
         files = importlib.metadata.distribution(name).files or []
         for top in {file.parts[0] for file in files} - {".."}:
@@ -70,9 +71,10 @@ def _closure(names: list[str]) -> set[str]:
     return found
 
 
-def run(python: Path, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Runs the interpreter in a folder without the sources."""
-    return subprocess.run([python, *arguments], cwd=folder, capture_output=True, text=True, timeout=60)
+def run(program: Path, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs the interpreter, or an installed command, which finds no sources but those of the folder."""
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run([program, *arguments], cwd=folder, env=own, capture_output=True, text=True, timeout=60)
 
 
 def test_the_wheel_carries_the_client_alone(wheel: Path):
@@ -116,9 +118,9 @@ def test_what_needs_the_server_says_so_in_one_line(python: Path, tmp_path: Path,
     ("command", "extra"),
     [
         ("service", "server"),
-        ("training text --data x", "training"),
+        ("training text --data x", "server,training"),
         ("quartet.command_line serve", "server"),
-        ("quartet.command_line train x", "training"),
+        ("quartet.command_line train x", "server,training"),
     ],
 )
 def test_in_a_clone_a_missing_extra_is_named_in_one_line(python: Path, command: str, extra: str):
@@ -127,6 +129,15 @@ def test_in_a_clone_a_missing_extra_is_named_in_one_line(python: Path, command: 
     (line,) = ended.stderr.splitlines()
     assert f"pip install -c constraints.txt -e '.[{extra}]'" in line
     assert "quartet[" not in line  # another project's name on the package index
+
+
+def test_in_the_image_a_missing_extra_is_a_matter_of_its_build(python: Path, tmp_path: Path):
+    shutil.copytree(ROOT / "service", tmp_path / "service", ignore=shutil.ignore_patterns("__pycache__"))
+    ended = run(python, "-m", "quartet.command_line", "serve", folder=tmp_path)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert "build it with --build-arg EXTRAS=" in line
+    assert "pip install" not in line
 
 
 def test_windows_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch):
@@ -149,12 +160,10 @@ with Client(sys.argv[1]) as client:
 
 
 def test_commands_that_ask_a_server_need_nothing_else(python: Path, server: Server, tmp_path: Path):
-    command = ("-m", "quartet.command_line")
+    command = python.parent / "quartet"
     cat = str(ROOT / "examples" / "cat.jpg")
-    predict = run(
-        python, *command, "predict", "classifier", cat, "--server", server.url, "--format", "csv", folder=tmp_path
-    )
+    predict = run(command, "predict", "classifier", cat, "--server", server.url, "--format", "csv", folder=tmp_path)
     assert (predict.returncode, predict.stderr) == (0, "")
     assert predict.stdout.splitlines()[1].startswith(f"{cat},cat,")
-    models = run(python, *command, "models", "--server", server.url, "--json", folder=tmp_path)
+    models = run(command, "models", "--server", server.url, "--json", folder=tmp_path)
     assert (models.returncode, models.stderr) == (0, "")

@@ -47,6 +47,11 @@ def metric(url: str, name: str, **labels: str) -> float:
     )
 
 
+def items_of_the_last_hour(url: str) -> float:
+    hour = httpx.get(f"{url}/v1/status", timeout=PATIENCE, trust_env=False).json()
+    return float(sum(hour["step"] * rate for rate in hour["queue"]["items"]))
+
+
 def workers(server: Server) -> list[psutil.Process]:
     return psutil.Process(server.process.pid).children()
 
@@ -85,6 +90,9 @@ def test_a_life_of_two_workers(tmp_path: Path):
     assert metric(url, "quartet_worker_starts_total") == 3
     # The counts of the killed worker are kept.
     wait_for(lambda: metric(url, "quartet_requests_total", route="/v1/predict", status="200") == 90)
+
+    # Whichever process answers, its last hour has the items of both.
+    wait_for(lambda: all(items_of_the_last_hour(url) >= 20 for _ in range(6)))
 
     before = workers(server)
     assert server.stop() == 0

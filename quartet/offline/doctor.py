@@ -94,12 +94,18 @@ def describe_machine(cpu: Cpu, driver: Driver | None, problem: str | None) -> It
     if driver:
         yield f"driver     {driver.version or 'of an unknown version'}, supports CUDA {driver.cuda}"
     yield f"CUDA       {problem or 'can serve'}"
-    versions = []
+    versions = ", ".join(f"{name} {version}" for name, version in _installed().items())
+    yield f"libraries  {versions}; built for CUDA {ort.cuda_version or 'none'}"
+    yield f"software   Quartet {__version__}, Python {platform.python_version()}, {platform.platform()}"
+
+
+def _installed() -> dict[str, str]:
+    """The versions of the libraries."""
+    versions = {}
     for name in _LIBRARIES:
         with suppress(importlib.metadata.PackageNotFoundError):
-            versions.append(f"{name} {importlib.metadata.version(name)}")
-    yield f"libraries  {', '.join(versions)}; built for CUDA {ort.cuda_version or 'none'}"
-    yield f"software   Quartet {__version__}, Python {platform.python_version()}, {platform.platform()}"
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def find_failures(findings: Sequence[Finding], asked: str, selection: Selection) -> list[str]:
@@ -136,9 +142,15 @@ def advise(
         findings: of all graphs.
     """
     advice = []
+    if {"onnxruntime-gpu", "onnxruntime"} <= _installed().keys():
+        advice.append(
+            "onnxruntime and onnxruntime-gpu are both installed, and each has overwritten files of the other: "
+            "uninstall both, and install Quartet again."
+        )
     if driver and driver.gpus and problem:
         advice.append(
-            "There is a GPU, but it cannot serve: in the clone, `make install-gpu` installs the CUDA libraries."
+            "There is a GPU, but it cannot serve: in the clone, `make install-gpu` installs the CUDA libraries; as a "
+            "container, use the image quartet:gpu."
         )
     if driver and not problem and settings.device == "auto":
         advice.append("With QUARTET_DEVICE=cuda the service refuses to start without its GPU; auto would use the CPU.")

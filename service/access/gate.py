@@ -52,7 +52,7 @@ def needed(method: str, path: str) -> KeyScope | None:
         return "admin" if method not in _READS or reserved else "infer"
     if path.startswith(_REPOSITORY):
         return "admin"
-    if path.startswith("/metrics"):
+    if path.startswith(("/metrics", "/v1/status")):
         return "metrics"
     if method in _READS and (path in _PAGES or path.startswith(_BELOW_PAGES)):
         return None

@@ -11,6 +11,7 @@ from service.inference.device import cuda_index, cuda_name
 
 PROVIDER = "CUDAExecutionProvider"
 
+_INSTALL = "in the clone, run `make install-gpu`; as a container, use the image quartet:gpu"
 # How ONNX Runtime reports errors of NVIDIA's libraries; a test looks for this wording in the provider's file.
 _FAILURE = re.compile(r"(?P<library>CU[A-Z_]*) failure (?P<code>\d+): (?P<text>[^;]*)")
 # Errors that leave "the process in an inconsistent state", after which "any further CUDA work will return the same
@@ -29,7 +30,7 @@ def cuda_problem(index: int = 0) -> str | None:
     # convolutions retry with TensorFloat-32 if there is no plan without it, and its recurrent layers ignore the option.
     os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
     if PROVIDER not in ort.get_available_providers():
-        return "this build of ONNX Runtime has no CUDA provider: install onnxruntime-gpu"
+        return f"this build of ONNX Runtime has no CUDA provider: {_INSTALL}"
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
@@ -51,7 +52,7 @@ def cuda_problem(index: int = 0) -> str | None:
         try:
             ctypes.CDLL(f"lib{name}")
         except OSError as error:
-            return f"a CUDA library is missing ({error}): pip install 'onnxruntime-gpu[cuda,cudnn]'"
+            return f"a CUDA library is missing ({error}): {_INSTALL}"
     return None
 
 

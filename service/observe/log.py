@@ -6,6 +6,7 @@ import logging
 import math
 import sys
 import time
+from collections import Counter as Counts
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
@@ -18,8 +19,8 @@ from service.settings import Settings
 _MAX_PATH = 200
 # A write of this size to a pipe is atomic, however many processes write to it (POSIX, PIPE_BUF).
 _PIPE_BUF = 4096
-# Lines of successful requests in a delivery of events, of which there are 20 a second. Of more, every second, third, …
-# is written; errors always are.
+# Lines in a delivery of events, of which there are 20 a second, for each class of statuses: a flood of refusals must
+# neither fill the disk nor hide what succeeds or fails. Of more, every second, third, … is written.
 _MOST_LINES = 100
 
 
@@ -60,12 +61,14 @@ class RequestLog:
     def observe(self, events: Sequence[Any]) -> None:
         """See `service.inference.observers.Observer`."""
         requests = [event for event in events if type(event) is RequestEnded]
-        step = math.ceil(len(requests) / _MOST_LINES)
-        lines = [
-            self._line(request, 1 if request.status >= 400 else step)
-            for index, request in enumerate(requests)
-            if index % step == 0 or request.status >= 400
-        ]
+        counts = Counts(request.status // 100 for request in requests)
+        steps = {each: math.ceil(count / _MOST_LINES) for each, count in counts.items()}
+        seen, lines = Counts[int](), []
+        for request in requests:
+            each = request.status // 100
+            if seen[each] % steps[each] == 0:
+                lines.append(self._line(request, steps[each]))
+            seen[each] += 1
         for text in _pieces(lines):
             self._stream.write(text)
             self._stream.flush()
@@ -88,10 +91,11 @@ class _JsonFormatter(logging.Formatter):
 
 @functools.lru_cache(maxsize=256)
 def _target(method: str, path: str) -> str:
-    path = truncate(path, _MAX_PATH)
-    if not path.isprintable() or " " in path:
-        path = ascii(path).replace(" ", "\\x20")
-    return f"{truncate(method)} {path}"
+    return f"{_escape(truncate(method))} {_escape(truncate(path, _MAX_PATH))}"
+
+
+def _escape(text: str) -> str:
+    return text if text.isprintable() and " " not in text else ascii(text).replace(" ", "\\x20")
 
 
 @functools.lru_cache(maxsize=2)

@@ -16,7 +16,8 @@ from prometheus_client.process_collector import ProcessCollector
 from service.inference.observers import BatchRan, CallEnded, DropReason, ItemsDropped, Label, SelfChecked
 from service.observe.events import AnswersCompared, AnswersCounted, RequestEnded
 
-_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+# Bounds of the buckets of seconds.
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 # Labels of what is measured of a loaded version.
 _VERSION = ("model", "version", "alias", "variant")
 # What is counted of a candidate that gets the inputs of calls in the background.
@@ -38,12 +39,13 @@ class Metrics:
 
     Attributes:
         exposed: what /metrics shows: this registry, unless several processes are shown as one.
+        own: what this process has counted.
     """
 
     tensors = False
 
     def __init__(self) -> None:
-        self.registry = self.exposed = registry = CollectorRegistry()
+        self.registry = self.exposed = self.own = registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
         self.requests = Counter(
@@ -51,7 +53,7 @@ class Metrics:
         )
         self.latency = Histogram(
             "quartet_request_seconds", "From the request's arrival to its answer", ("route",),
-            buckets=_SECONDS, registry=registry,
+            buckets=SECONDS, registry=registry,
         )  # fmt: skip
         self.in_flight = Gauge(
             "quartet_requests_in_flight", "Requests that are being answered", registry=registry,
@@ -63,7 +65,7 @@ class Metrics:
         )  # fmt: skip
         self.keys = Counter("quartet_key_requests", "Requests by API key", ("key", "status"), registry=registry)
         self.decode = Histogram(
-            "quartet_decode_seconds", "Decoding one item", _VERSION, buckets=_SECONDS, registry=registry
+            "quartet_decode_seconds", "Decoding one item", _VERSION, buckets=SECONDS, registry=registry
         )
         self.queue_depth = Gauge(
             "quartet_queue_depth", "Items that wait for a model", _VERSION, registry=registry,
@@ -73,10 +75,10 @@ class Metrics:
             "quartet_batch_size", "Items in a batch", _VERSION, buckets=_SIZES, registry=registry
         )
         self.queue_time = Histogram(
-            "quartet_queue_seconds", "An item's wait for its batch", _VERSION, buckets=_SECONDS, registry=registry
+            "quartet_queue_seconds", "An item's wait for its batch", _VERSION, buckets=SECONDS, registry=registry
         )
         self.inference = Histogram(
-            "quartet_inference_seconds", "Running one batch", _VERSION, buckets=_SECONDS, registry=registry
+            "quartet_inference_seconds", "Running one batch", _VERSION, buckets=SECONDS, registry=registry
         )
         self.dropped = Counter(
             "quartet_dropped", "Items that left the queue without being run", (*_VERSION, "reason"), registry=registry
@@ -90,7 +92,7 @@ class Metrics:
         )
         self.loop_lag = Histogram(
             "quartet_event_loop_lag_seconds", "How late the event loop calls back, once a second",
-            buckets=_SECONDS, registry=registry,
+            buckets=SECONDS, registry=registry,
         )  # fmt: skip
         self.events_dropped = Counter(
             "quartet_events_dropped", "Events that observers missed since their buffer was full", registry=registry
@@ -106,7 +108,7 @@ class Metrics:
         }
         self.canary_seconds = Histogram(
             "quartet_canary_seconds", "Queue and inference of a call, for models with a canary", _VERSION,
-            buckets=_SECONDS, registry=registry,
+            buckets=SECONDS, registry=registry,
         )  # fmt: skip
         self.canary_failed = Counter(
             "quartet_canary_failed", "Calls that a version failed, for models with a canary", _VERSION,

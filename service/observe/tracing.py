@@ -11,13 +11,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from opentelemetry.context import Context
-from opentelemetry.propagate import extract
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
-from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode, TraceState, set_span_in_context
-from opentelemetry.util.types import Attributes
+from opentelemetry.trace import (
+    INVALID_SPAN_CONTEXT,
+    Link,
+    SpanContext,
+    SpanKind,
+    StatusCode,
+    get_current_span,
+    set_span_in_context,
+)
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from quartet import __version__
 from service.inference.observers import BatchRan
@@ -25,29 +33,44 @@ from service.inference.trace import Trace
 from service.observe.events import RequestEnded
 
 _ROOT = Context()
+_PROPAGATOR = TraceContextTextMapPropagator()
 # Facts of a request's log line that become attributes of its span.
 _FACTS = ("model", "alias", "variant", "items", "key", "problem", "client")
 
 
-class _OfSampledRequests(Sampler):
-    """Samples the span of a batch if one of its requests is sampled; leaves requests to another sampler."""
+class _Head(Sampler, RandomIdGenerator):
+    """Decides whether a request is sampled before there is a span, since even one that records nothing takes long.
+
+    The tracer asks for a trace's id and for the decision, and gets those that are made already. All other spans, of
+    stages and of batches, are made for sampled requests alone.
+
+    Args:
+        of_requests: makes the decision.
+    """
 
     def __init__(self, of_requests: Sampler) -> None:
         self._of_requests = of_requests
+        self._trace_id: int | None = None
+        self._decision: SamplingResult | None = None
 
-    def should_sample(
-        self,
-        parent_context: Context | None,
-        trace_id: int,
-        name: str,
-        kind: SpanKind | None = None,
-        attributes: Attributes = None,
-        links: Sequence[Link] | None = None,
-        trace_state: TraceState | None = None,
-    ) -> SamplingResult:
-        if links:
-            return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
-        return self._of_requests.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
+    def samples(self, name: str, parent: Context) -> bool:
+        """Whether a request is sampled; if so, its span has to be started next."""
+        given = INVALID_SPAN_CONTEXT if parent is _ROOT else get_current_span(parent).get_span_context()
+        trace_id = given.trace_id if given.is_valid else super().generate_trace_id()
+        decision = self._of_requests.should_sample(parent, trace_id, name, SpanKind.SERVER)
+        if decision.decision is not Decision.RECORD_AND_SAMPLE:
+            return False
+        self._decision = decision
+        self._trace_id = None if given.is_valid else trace_id
+        return True
+
+    def generate_trace_id(self) -> int:
+        trace_id, self._trace_id = self._trace_id, None
+        return super().generate_trace_id() if trace_id is None else trace_id
+
+    def should_sample(self, *_: Any, **__: Any) -> SamplingResult:
+        decision, self._decision = self._decision, None
+        return decision or SamplingResult(Decision.RECORD_AND_SAMPLE)
 
     def get_description(self) -> str:
         return self._of_requests.get_description()
@@ -67,8 +90,8 @@ class Tracing:
     def __init__(self, *processors: SpanProcessor, sampler: Sampler | None = None) -> None:
         named = "OTEL_SERVICE_NAME" in os.environ or SERVICE_NAME in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
         resource = Resource.create({SERVICE_VERSION: __version__} | ({} if named else {SERVICE_NAME: "quartet"}))
-        sampler = sampler or TracerProvider().sampler
-        self._provider = TracerProvider(_OfSampledRequests(sampler), resource, shutdown_on_exit=False)
+        self._head = _Head(sampler or TracerProvider().sampler)
+        self._provider = TracerProvider(self._head, resource, shutdown_on_exit=False, id_generator=self._head)
         for processor in processors:
             self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("quartet", __version__)
@@ -82,15 +105,15 @@ class Tracing:
             started: monotonic time.
         """
         parent = _ROOT
-        if b"traceparent" in headers:
-            carrier = {
-                name: headers[key].decode("latin-1")
-                for name, key in (("traceparent", b"traceparent"), ("tracestate", b"tracestate"))
-                if key in headers
-            }
-            parent = extract(carrier, _ROOT)
+        if (traceparent := headers.get(b"traceparent")) is not None:
+            carrier = {"traceparent": traceparent.decode("latin-1")}
+            if (tracestate := headers.get(b"tracestate")) is not None:
+                carrier["tracestate"] = tracestate.decode("latin-1")
+            parent = _PROPAGATOR.extract(carrier, _ROOT)
+        if not self._head.samples(method, parent):
+            return None
         span = self._tracer.start_span(method, parent, SpanKind.SERVER)
-        return Trace(span, started, time.time_ns() - time.monotonic_ns()) if span.is_recording() else None
+        return Trace(span, started, time.time_ns() - time.monotonic_ns())
 
     def observe(self, events: Sequence[Any]) -> None:
         """See `service.inference.observers.Observer`."""
@@ -112,14 +135,16 @@ class Tracing:
             "batch",
             _ROOT,
             links=[Link(trace.span.get_span_context()) for trace in batch.traces],
-            attributes={
+            start_time=clock(batch.started),
+        )
+        span.set_attributes(
+            {
                 "quartet.model": model,
                 "quartet.version": version,
                 "quartet.alias": alias,
                 "quartet.variant": variant,
                 "quartet.batch.items": len(batch.queued),
-            },
-            start_time=clock(batch.started),
+            }
         )
         span.end(clock(batch.started + batch.seconds))
         batch.span = span.get_span_context()

@@ -41,6 +41,11 @@ class Board:
             for path in (*self._folder.glob(f"{index}-*"), *self._folder.glob(f"*/{index}.json")):
                 path.unlink(missing_ok=True)
 
+    @property
+    def shared(self) -> bool:
+        """Whether there may be other processes."""
+        return self._folder is not None
+
     def publish(self, key: str, make: Callable[[], Any]) -> None:
         """Publishes a small document under a key, within a second; called on the event loop.
 

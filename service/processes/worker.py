@@ -101,6 +101,14 @@ class Worker:
         registry.register(state)
         return registry
 
+    def own_metrics(self, state: Collector) -> CollectorRegistry:
+        """The metrics of this worker alone, with the counts of those before it that died."""
+        registry = CollectorRegistry()
+        registry.register(_Files(Path(self._folder), self._index))
+        registry.register(state)
+        ProcessCollector(registry=registry)
+        return registry
+
     def board(self) -> Board:
         """Exchanges figures with the other workers."""
         return Board(Path(self._folder), self._index)
@@ -134,6 +142,19 @@ class Worker:
                     self.status = Status(*json.loads(line))
         shutil.rmtree(self._folder, ignore_errors=True)  # nobody else is left to do so
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+class _Files(Collector):
+    """What a worker counts, as its files have it: a new process begins with the counts of the one before."""
+
+    def __init__(self, folder: Path, index: int) -> None:
+        self._folder = folder
+        self._index = index
+
+    def collect(self) -> Iterable[Metric]:
+        files = [str(path) for path in self._folder.glob(f"*_{self._index}.db")]
+        merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        return merged
 
 
 def describe_processes() -> tuple[GaugeMetricFamily, CounterMetricFamily]:

@@ -30,6 +30,7 @@ PANELS = {
     "read": ".words mark",
     "numbers": ".contributions .value",
     "models": ".measured .interval",
+    "status": ".timeline",
 }
 CARD = "models/detector/1"
 

@@ -2,7 +2,6 @@
 
 import yaml
 
-from service.access.gate import is_public
 from service.settings import PREFIX, Settings
 from tests.server import ROOT
 
@@ -29,11 +28,6 @@ def test_certificates_are_a_folder_which_follows_their_renewal():
         for name in ("cert", "key"):
             assert f"QUARTET_TLS_{name.upper()}=${{TLS:+/srv/quartet/tls/{name}.pem}}" in service["environment"]
     assert Settings(tls_cert="", tls_key="").tls_cert is None  # as it is without TLS
-
-
-def test_the_health_check_needs_no_key():
-    check = next(line for line in (ROOT / "Dockerfile").read_text().splitlines() if "urlopen" in line)
-    assert any(check.count(path) for path in ("/healthz/ready", "/healthz/live") if is_public("GET", path))
 
 
 # OpenTelemetry's variables that compose passes on.

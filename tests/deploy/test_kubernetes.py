@@ -19,7 +19,8 @@ from service.settings import PREFIX, Settings
 from tests.server import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"
-VERSIONS = ("1.30", "1.33")
+# The oldest that is supported, and the newest.
+VERSIONS = ("1.35", "1.37")
 # Kinds that others than Kubernetes define.
 CUSTOM = {"ServiceMonitor", "ScaledObject"}
 Resource = dict[str, Any]
@@ -151,16 +152,67 @@ def test_the_monitor_selects_the_service(tmp_path: Path):
     assert monitor["selector"]["matchLabels"].items() <= labels.items()
 
 
-def test_the_autoscalers_ask_for_a_metric_that_there_is(tiny_models: Path, tmp_path: Path):
-    exposed = {metric.name for metric in create_app(Settings(models=tiny_models)).metrics.registry.collect()}
-    autoscaler = only(rendered(FOLDER / "overlays" / "cpu"), "HorizontalPodAutoscaler")
-    names = [metric["pods"]["metric"]["name"] for metric in autoscaler["spec"]["metrics"] if metric["type"] == "Pods"]
+def autoscaler_queries(folder: Path) -> list[str]:
+    """What the Prometheus adapter asks for a pod, and KEDA for all of them."""
     (rule,) = yaml.safe_load((FOLDER / "components" / "autoscaling" / "prometheus-adapter.yaml").read_text())["rules"][
         "custom"
     ]
-    assert names == [rule["name"]["as"]]
-    scaled = only(with_component("keda", tmp_path), "ScaledObject")
-    query = scaled["spec"]["triggers"][0]["metadata"]["query"]
+    scaled = only(with_component("keda", folder), "ScaledObject")
+    (trigger,) = scaled["spec"]["triggers"]
+    assert trigger["metricType"] == "Value"
+    autoscaler = only(rendered(FOLDER / "overlays" / "cpu"), "HorizontalPodAutoscaler")
+    ((name, target),) = [
+        (metric["pods"]["metric"]["name"], metric["pods"]["target"]["averageValue"])
+        for metric in autoscaler["spec"]["metrics"]
+        if metric["type"] == "Pods"
+    ]
+    assert name == rule["name"]["as"]
+    assert float(target.removesuffix("m")) / 1000 == float(trigger["metadata"]["threshold"]) < Settings().max_wait / 4
+    query = trigger["metadata"]["query"]
     assert f'namespace="{scaled["metadata"]["namespace"]}"' in query
-    for text in (*names, rule["metricsQuery"], query):
-        assert set(re.findall(r"quartet_\w+", text)) <= exposed
+    adapter = rule["metricsQuery"].replace("<<.LabelMatchers>>", 'namespace="quartet"').replace("<<.GroupBy>>", "pod")
+    assert "<<" not in adapter
+    return [adapter, query]
+
+
+def test_the_autoscalers_ask_for_a_metric_that_there_is(tiny_models: Path, tmp_path: Path):
+    metrics = create_app(Settings(models=tiny_models)).metrics.registry.collect()
+    exposed = {f"{metric.name}_{end}" for metric in metrics for end in ("sum", "count")}
+    for query in autoscaler_queries(tmp_path):
+        assert len(asked := set(re.findall(r"quartet_\w+", query))) == 2
+        assert asked <= exposed
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
+def test_the_autoscalers_see_the_mean_wait(tmp_path: Path):
+    def series(name: str, pod: str, values: str) -> dict[str, str]:
+        labels = f'namespace="quartet",pod="{pod}",model="classifier"'
+        return {"series": f"quartet_queue_seconds_{name}{{{labels}}}", "values": values}
+
+    adapter, keda = autoscaler_queries(tmp_path)
+    # Every 15 seconds 100 items wait half a second each in one pod, and the other has nothing to do.
+    document = {
+        "rule_files": [],
+        "tests": [
+            {
+                "interval": "15s",
+                "input_series": [
+                    series("sum", "a", "0+50x20"),
+                    series("count", "a", "0+100x20"),
+                    series("sum", "b", "7x20"),
+                    series("count", "b", "9x20"),
+                ],
+                "promql_expr_test": [
+                    {
+                        "expr": adapter,
+                        "eval_time": "4m",
+                        "exp_samples": [{"labels": '{pod="a"}', "value": 0.5}, {"labels": '{pod="b"}', "value": 0}],
+                    },
+                    {"expr": keda, "eval_time": "4m", "exp_samples": [{"labels": "{}", "value": 0.5}]},
+                ],
+            }
+        ],
+    }
+    (tmp_path / "test.yml").write_text(yaml.safe_dump(document))
+    done = subprocess.run(["promtool", "test", "rules", tmp_path / "test.yml"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

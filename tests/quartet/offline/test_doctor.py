@@ -124,6 +124,12 @@ def test_what_is_asked_for_and_cannot_serve():
     assert "no variant float16 for cpu" in doctor.find_failures(findings, "cpu", Selection("float16"))[0]
 
 
+def test_two_builds_of_the_runtime_are_one_too_many(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.31.1")
+    advice = doctor.advise(CPU, None, "no driver", Settings(), [])
+    assert any("onnxruntime and onnxruntime-gpu are both installed" in each for each in advice)
+
+
 def test_advice(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(doctor, "available_cpus", lambda: 2)
     monkeypatch.setattr(doctor, "cpu_quota", lambda: None)

@@ -14,8 +14,8 @@ from service.observe.log import RequestLog, _JsonFormatter
 NOON = 1_800_000_000.25
 
 
-def ended(path: str, status: int = 200, seconds: float = 0.001, **facts: object) -> RequestEnded:
-    return RequestEnded("a-1", "POST", path, "/v1/predict", facts, status, seconds, NOON)
+def ended(path: str, status: int = 200, seconds: float = 0.001, method: str = "POST", **facts: object) -> RequestEnded:
+    return RequestEnded("a-1", method, path, "/v1/predict", facts, status, seconds, NOON)
 
 
 def lines_of(*events: object, **options: bool) -> list[str]:
@@ -37,9 +37,9 @@ def test_lines():
 
 @pytest.mark.parametrize("path", ["/a\nb", "/a b", "/\x1b[31mred", "/a\u2028b", "/\u202egnp.exe", "/a\r\nid=fake"])
 def test_a_path_cannot_forge_a_line(path: str):
-    (line,) = lines_of(ended(path))
-    assert line.isprintable()
-    assert len(line.split(" ")) == 8
+    for line in lines_of(ended(path), ended("/", method=path)):
+        assert line.isprintable()
+        assert len(line.split(" ")) == 8
 
 
 def test_a_line_is_bounded():
@@ -69,12 +69,23 @@ def test_a_path_cannot_forge_a_json_line(path: str):
     assert (json.loads(line)["status"], len(line) < 4000) == (200, True)
 
 
-def test_of_many_requests_a_sample_is_written_and_every_error():
-    many = [ended(f"/{number}", status=500 if number == 77 else 200) for number in range(1000)]
+def test_of_many_requests_a_sample_is_written_and_rare_failures_are():
+    many = [ended(f"/{number}", status=500 if number == 77 else 200) for number in range(1001)]
     lines = lines_of(*many)
-    assert [line.split()[5] for line in lines] == [f"/{n}" for n in range(1000) if n % 10 == 0 or n == 77]
+    succeeded = [number for number in range(1001) if number != 77][::10]
+    assert [line.split()[5] for line in lines] == [f"/{number}" for number in sorted([*succeeded, 77])]
     assert sum("one_of=10" in line for line in lines) == 100
     assert all("one_of" not in line for line in lines if "status=500" in line)
+
+
+def test_a_flood_of_refusals_neither_fills_the_log_nor_hides_the_rest():
+    flood = [ended("/flood", status=429) for _ in range(5000)]
+    lines = lines_of(*flood[:2500], ended("/good"), ended("/failed", status=500), *flood[2500:], json=True)
+    found = [json.loads(line) for line in lines]
+    assert sum(line["status"] == 429 for line in found) == 100
+    assert {line["one_of"] for line in found if line["status"] == 429} == {50}
+    assert [line["path"] for line in found if line["status"] != 429] == ["/good", "/failed"]
+    assert all("one_of" not in line for line in found if line["status"] != 429)
 
 
 def test_records_of_loggers_are_objects_too():

@@ -11,7 +11,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
 
 from service.app import create_app
 from service.inference.scope import CallScope
@@ -133,6 +133,42 @@ async def test_a_refused_request_has_a_span_with_its_problem(traced: Traced):
 async def test_without_a_sampled_request_there_is_no_span(traced: Traced):
     await traced.predict()
     assert await traced.spans() == []
+
+
+class Drawn(TraceIdRatioBased):
+    """Keeps the ids for which it decided, and adds an attribute."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__(rate)
+        self.ids: list[int] = []
+
+    def should_sample(self, parent_context: Any, trace_id: int, *arguments: Any, **options: Any) -> SamplingResult:
+        self.ids.append(trace_id)
+        decision = super().should_sample(parent_context, trace_id, *arguments, **options).decision
+        return SamplingResult(decision, {"drawn": True} if decision.is_sampled() else None)
+
+
+def test_the_decision_is_made_once_and_before_there_is_a_span(monkeypatch: pytest.MonkeyPatch):
+    sampler, exporter = Drawn(0.5), InMemorySpanExporter()
+    tracing = Tracing(SimpleSpanProcessor(exporter), sampler=sampler)
+    begun = [tracing.begin("POST", {}, 1.0) for _ in range(64)]
+    traces = [trace.span.get_span_context().trace_id if trace else None for trace in begun]
+    assert len(sampler.ids) == 64
+    assert traces == [each if each % 2**64 < sampler.bound else None for each in sampler.ids]
+    assert 0 < sum(trace is not None for trace in traces) < 64
+    for trace in filter(None, begun):
+        assert trace.span.attributes == {"drawn": True}
+    # A parent's id is not taken for that of a later request.
+    follow, alone = (
+        tracing.begin("POST", headers, 1.0)
+        for headers in ({b"traceparent": f"00-{'0' * 31}1-{PARENT}-01".encode()}, {})
+    )
+    assert follow is not None
+    assert follow.span.get_span_context().trace_id == 1
+    assert alone is None or alone.span.get_span_context().trace_id == sampler.ids[-1]
+    monkeypatch.setattr(sampler, "_bound", 0)
+    monkeypatch.setattr(tracing._tracer, "start_span", lambda *_: pytest.fail("there is a span"))
+    assert tracing.begin("POST", {}, 1.0) is None
 
 
 def test_traces_are_off_unless_an_exporter_is_configured(monkeypatch: pytest.MonkeyPatch):

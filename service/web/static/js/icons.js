@@ -8,6 +8,7 @@ const PATHS = {
   generate: "M11 4l2 6 6 2-6 2-2 6-2-6-6-2 6-2zM19 3v4M17 5h4",
   read: "M5 5h14M5 10h14M5 15h14M5 20h8",
   numbers: "M4 20h17M6 16v-5M11 16V5M16 16v-8M20 16v-3",
+  status: "M3 13h4l3-8 4 14 3-6h4",
   models: "M12 3l9 5-9 5-9-5zM3 12.5l9 5 9-5M3 17l9 5 9-5",
 };
 

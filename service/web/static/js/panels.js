@@ -7,6 +7,7 @@ const PANELS = [
   { id: "read", tasks: ["text"], load: () => import("./panels/read.js") },
   { id: "numbers", tasks: ["tabular"], load: () => import("./panels/numbers.js") },
   { id: "models", tasks: null, load: () => import("./panels/models.js") },
+  { id: "status", tasks: null, load: () => import("./panels/status.js") },
 ];
 const CARD = { id: "card", tasks: null, load: () => import("./panels/card.js") };
 
