@@ -114,7 +114,7 @@ def test_an_overlay(overlay: str):
     assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
     assert {"name": "models", "mountPath": str(settings.models), "readOnly": True} in container["volumeMounts"]
 
-    routes = {route.path for route in health.metrics_router.routes if isinstance(route, APIRoute)}
+    routes = {route.path for route in health.router.routes if isinstance(route, APIRoute)}
     probes = [container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")]
     assert {probe["path"] for probe in probes} <= routes
     assert {probe["port"] for probe in probes} == {"http"}
