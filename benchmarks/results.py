@@ -45,6 +45,8 @@ COMMANDS: dict[str, list[str]] = {
     "adopt_models": [],
     "adopt_nodes": [],
     "served": ["--images", "10000"],
+    "drift": [],
+    "drift_cost": [],
 }
 
 
@@ -126,7 +128,7 @@ def main() -> None:
         prog="python -m benchmarks.results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which (default: all): {', '.join(COMMANDS)}")
-    parser.add_argument("--data", type=Path, default=Path("../data"), help="folder of the data sets, for `served`")
+    parser.add_argument("--data", type=Path, default=Path("../data"), help="folder of the data sets")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - COMMANDS.keys():
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
@@ -141,6 +143,8 @@ def _run(name: str, arguments: argparse.Namespace) -> bool:
     if name == "served":
         sets = {"classifier": "cifar10", "detector": "bccd", "topics": "reuters-r52", "digits": "mnist"}
         options = [*options, *(word for key, data in sets.items() for word in (f"--{key}", f"{arguments.data / data}"))]
+    if name == "drift":
+        options = [*options, "--data", str(arguments.data)]
     command = ["-m", f"benchmarks.{name}", *options, "--json", os.fspath(FOLDER / f"{name}.json")]
     print(f"python {shlex.join(command)}", flush=True)
     return subprocess.run([sys.executable, *command], cwd=ROOT).returncode == 0

@@ -31,6 +31,7 @@ COMMANDS = {
     "evaluate": (_TRAINING, "measure a published model on any labelled data"),
     "quantize": (_TRAINING, "add smaller or faster variants to a published model"),
     "ood": (_TRAINING, "add an out-of-distribution score to a published model, and measure it"),
+    "drift": (_TRAINING, "add histograms of its validation split to a published model, to notice drift"),
     "card": (_TRAINING, "render the card of a published model again"),
     "completion": ("quartet.completion", "print the code for shell completion"),
 }

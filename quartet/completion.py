@@ -88,7 +88,7 @@ def _parser(given: Sequence[str], commands: Iterable[str]) -> tuple[argparse.Arg
             from service.__main__ import make_parser as make_service
 
             return make_service("quartet"), 0
-        case ["train" | "inspect" | "publish" | "evaluate" | "quantize" | "ood" | "card" as command, *rest]:
+        case ["train" | "inspect" | "publish" | "evaluate" | "quantize" | "ood" | "drift" | "card" as command, *rest]:
             return _training_parser(command, rest), 1
     from quartet.offline.command_line import make_parser as make_offline
 

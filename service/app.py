@@ -19,6 +19,7 @@ from service.access.gate import Gate
 from service.access.keys import KeyRing
 from service.access.start import ring_of
 from service.api import documentation, health, problems
+from service.api.v1.drift import drift_router
 from service.api.v1.models import models_router
 from service.api.v1.operations import operation_endpoints
 from service.api.v1.policy import policy_router
@@ -114,11 +115,11 @@ def create_app(
     statistics = Statistics()
     tracing = tracing or configured_tracing()
     traces = [tracing] if tracing else []
-    observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries, statistics, *traces])
+    observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries, lifecycle.drifts, statistics, *traces])
     budget = BodyBudget(int(settings.max_memory_mb * 1_000_000))
     history = History(board, metrics)
     routers = (
-        *(policy_router(), trials_router(), versions_router(registry), models_router(registry)),
+        *(policy_router(), trials_router(), drift_router(), versions_router(registry), models_router(registry)),
         status_router(history),
     )
     families = (

@@ -20,6 +20,7 @@ import pytest
 from service.tasks.images import FORMATS
 from tests.pictures import encode
 from tests.server import ROOT, Server
+from tests.service.drift.drifting import written_histograms
 from tests.tiny import LABELS, solid, write_model
 from tests.tiny_autoencoder import write_autoencoder
 from tests.tiny_detector import scene, write_detector
@@ -38,7 +39,7 @@ ROW = {"mean radius": 1.0, "area": 2.0}
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The real server with a tiny model for every operation, and two versions of one that disagree."""
     models = tmp_path_factory.mktemp("models")
-    write_model(models)
+    write_model(models, histograms=written_histograms())
     write_model(models, version="2", labels=LABELS[::-1])
     (models / "classifier" / "serving.toml").write_text(POLICY)
     for write in (write_detector, write_autoencoder, write_topics, write_tabular):
@@ -177,6 +178,7 @@ def call_models(call: Caller) -> None:
 
 def call_policy(call: Caller) -> None:
     models, name = call.models, {"name": "classifier"}
+    assert call("get_drift", **name).parsed.needed == 1000
     assert call("get_policy", **name).parsed.aliases["stable"] == "1"
     call("start_canary", **name, body=models.NewCanary(version="2", share=0.05))
     assert call("get_canary", **name).parsed.share == 0.05

@@ -10,6 +10,7 @@ import pytest
 
 from tests.schema_hooks import MAX_ITEMS
 from tests.server import ROOT, Server
+from tests.service.drift.drifting import written_histograms
 from tests.tiny import write_model
 from tests.tiny_autoencoder import write_autoencoder
 from tests.tiny_detector import write_detector
@@ -31,7 +32,7 @@ shadow = { version = 2 }
 def tiny_server(tmp_path: Path) -> Iterator[Server]:
     """The real server with a tiny model for every operation."""
     for version in ("1", "2"):
-        write_model(tmp_path, version=version)
+        write_model(tmp_path, version=version, histograms=written_histograms())
     (tmp_path / "classifier" / "serving.toml").write_text(POLICY)
     write_detector(tmp_path)
     write_autoencoder(tmp_path)

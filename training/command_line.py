@@ -15,6 +15,7 @@ from training.registry import RECIPES, options_type
 # What there is to do with a published model or a finished run, and the options of each.
 PUBLISHED: dict[str, type[Any]] = {
     "card": published_options.CardOptions,
+    "drift": published_options.DriftOptions,
     "evaluate": published_options.EvaluateOptions,
     "ood": published_options.OodOptions,
     "publish": published_options.PublishRunOptions,

@@ -21,6 +21,7 @@ from training.cross_validation import PHASE
 from training.engine.weights import keep_weights
 from training.export import lineage
 from training.export.gate import Gate, comparable_fingerprint
+from training.export.histograms import with_histograms
 from training.export.ood import with_ood
 from training.export.outcome import describe_published
 from training.export.publish import DRAFT, drafts_of, publish_draft, write_draft
@@ -164,6 +165,9 @@ def _write(run: "Run[Any, Any]", draft: Draft, baseline: BaselineCard | None, fo
     if draft.evaluator is not None and run.options.quantize:
         with run.optional("variants"), _restored(folder):
             manifest = with_variants(folder, manifest, draft.evaluator, run.console, ood_data)
+    if draft.observed:
+        with run.optional("histograms"):
+            manifest = with_histograms(folder, manifest, draft.observed())
     durations = {name: round(seconds, 1) for name, seconds in run.phases.seconds.items()}
     update_record(
         folder,

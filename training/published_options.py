@@ -65,6 +65,11 @@ class DataOptions(PublishOptions, _ModelOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DriftOptions(DataOptions):
+    """Gives a published model the histograms of its validation split, with which the service notices drift."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(DataOptions):
     """Measures a published model on any labelled data, and compares the figures with those of its card.
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from training.baseline import Baseline
     from training.data.recognise import Recognised, Source
     from training.export.evaluator import Evaluator
+    from training.export.histograms import Observed
     from training.export.labelled import Labelled
     from training.export.ood import OodData
     from training.phases import Work
@@ -37,6 +38,7 @@ class Draft:
         write: fills a folder with graph, golden file and record of the report; returns the manifest, its `files` empty.
         network: whose weights `--keep-weights` writes beside the graph.
         ood_data: on which the out-of-distribution score is fitted and measured; None for a version without one.
+        observed: of which the histograms are; None for a version without them.
         evaluator: of its variants; None for a version without variants.
         validation: the main figure of a graph on the selection half of validation; by default the evaluator's.
         example: a text to ask the model about.
@@ -46,6 +48,7 @@ class Draft:
     write: Callable[[Path], ManifestBase]
     network: nn.Module | None = None
     ood_data: "Callable[[], OodData] | None" = None
+    observed: "Callable[[], Observed] | None" = None
     evaluator: "Evaluator | None" = None
     validation: Callable[[Path], float] | None = None
     example: str = ""
@@ -174,3 +177,7 @@ class Recipe(ABC, Generic[OptionsT, DataT]):
             foreign: other data, by what it is; see `training.data.foreign`.
         """
         raise ValueError(f"{manifest.name}: models of the task {manifest.task} have no out-of-distribution score")
+
+    def observed(self, manifest: Any, folder: Path, data: DataT) -> "Observed":
+        """The validation items of which the histograms are; raises ValueError if there are none of the task."""
+        raise ValueError(f"{manifest.name}: of models of the task {manifest.task} no histograms are kept")

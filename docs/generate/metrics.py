@@ -38,6 +38,9 @@ REMEDIES = {
     "quartet_canary_failed_total": "a canary that fails too often is withdrawn by its "
     "[policy](../guides/versions.md#canary-a-share-of-the-calls)",
     "quartet_canary_unfamiliar_total": "compare its share of the rated answers with that of the default version",
+    "quartet_drift_distance": "`GET /v1/models/NAME/drift` has both histograms",
+    "quartet_drifted_features": "see [drift](../guides/drift.md#what-to-do)",
+    "quartet_estimated_accuracy": "when it is low: as for drift",
     "quartet_key_expiry_timestamp_seconds": "when it is near: `quartet keys rotate NAME`",
     "quartet_tls_certificate_expiry_timestamp_seconds": "when it is near: renew the certificate; the log says "
     "why a renewed one [is not used](../guides/listen.md#tls)",

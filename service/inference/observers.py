@@ -109,7 +109,8 @@ class Observer(Protocol):
     """Receives events on the event loop; slow work belongs on a thread of its own.
 
     Attributes:
-        tensors: whether calls keep their items and results for it.
+        tensors: whether calls keep their items and results for it. It may change in `observe`, and holds for the calls
+            that follow.
     """
 
     tensors: bool
@@ -127,7 +128,7 @@ class Observers:
         observers: that receive all events. One that raises is logged; the others still receive them.
 
     Attributes:
-        tensors: whether an observer asks for items and results.
+        tensors: whether an observer asks for items and results now.
         dropped: events for which there was no room.
     """
 
@@ -157,3 +158,4 @@ class Observers:
                 observer.observe(events)
             except Exception:
                 logger.exception("the observer %s failed", type(observer).__name__)
+        self.tensors = any(observer.tensors for observer in self._observers)

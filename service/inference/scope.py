@@ -157,11 +157,15 @@ class CallScope(QueuedCall):
         """Keeps tensors for observers, if one of them asks for tensors, or for those of a watched call."""
         if self._observers is None or not self.leases:
             return None
-        return self._keep if self._observers.tensors or self.leases[0].watched else None
+        if self._observers.tensors or self.leases[0].shadow is not None:
+            return self._keep
+        return self._keep_outputs if self.leases[0].watched else None
 
     def _keep(self, items: Sequence[Any], results: Sequence[Any]) -> None:
-        room = _MOST_KEPT - len(self.outputs)
-        if room > 0:
-            if self.leases[0].shadow is not None or (self._observers and self._observers.tensors):
-                self.inputs = [*self.inputs, *items[:room]]
-            self.outputs = [*self.outputs, *results[:room]]
+        # Observers may have begun to ask for tensors during the call, and each input belongs to the output beside it.
+        if len(self.inputs) == len(self.outputs):
+            self.inputs = [*self.inputs, *items[: _MOST_KEPT - len(self.inputs)]]
+        self._keep_outputs(items, results)
+
+    def _keep_outputs(self, _items: Sequence[Any], results: Sequence[Any]) -> None:
+        self.outputs = [*self.outputs, *results[: _MOST_KEPT - len(self.outputs)]]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from service.drift.observer import Drifts
 from service.inference.call import BACKGROUND
 from service.inference.leases import Version
 from service.inference.observers import Observers
@@ -43,6 +44,7 @@ class Lifecycle:
     Attributes:
         shadows: an observer.
         canaries: an observer.
+        drifts: an observer.
         administration: changes policies; set by `begin`.
     """
 
@@ -57,6 +59,7 @@ class Lifecycle:
         self._deciding: dict[tuple[str, str], asyncio.Task[None]] = {}
         self.shadows = Shadows(tasks, board, self._open_call, self._publish, self._conclude)
         self.canaries = Canaries(tasks, board, self._publish, self._withdraw)
+        self.drifts = Drifts(tasks, board)
         self._watcher: Watcher | None = None
 
     def begin(self, repository: Repository, files: PolicyFiles, observers: Observers) -> None:
@@ -74,6 +77,7 @@ class Lifecycle:
         served = self._repository.served
         self.shadows.update(served)
         self.canaries.update(served)
+        self.drifts.update(version for each in served.values() for version in each.loaded.values())
         self._board.publish(_VERSIONS, self._describe)
 
     async def run(self) -> None:
@@ -89,6 +93,7 @@ class Lifecycle:
     async def close(self) -> None:
         """Ends all work."""
         self.canaries.close()
+        await self.drifts.close()
         await self.shadows.close()
 
     async def disagreeing(self) -> dict[str, list[str]]:

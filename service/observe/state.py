@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import onnxruntime
 from prometheus_client import Metric
@@ -11,6 +12,7 @@ from prometheus_client.registry import Collector
 from quartet import __version__
 from service.access.keys import KeyRing
 from service.certificate import Certificate
+from service.drift.metrics import drift_families
 from service.inference import cuda
 from service.inference.device import cuda_index
 from service.inference.footprint import available_memory
@@ -52,9 +54,14 @@ class State(Collector):
         self._models: list[Metric] = []
         self._devices: set[str] = set()
 
-    def measure(self, repository: Repository) -> None:
-        """Notes the state of the models; called on the event loop, which changes it, while `collect` is on a thread."""
-        self._models = list(_models(repository))
+    def measure(self, repository: Repository, drifts: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
+        """Notes the state of the models; called on the event loop, which changes it, while `collect` is on a thread.
+
+        Args:
+            repository: of the models.
+            drifts: reports by model and version; see `service.drift.report`.
+        """
+        self._models = [*_models(repository), *drift_families(drifts)]
         self._devices = {version.device for version in repository.versions}
 
     def collect(self) -> Iterator[Metric]:
@@ -75,6 +82,7 @@ class State(Collector):
         for family in (_MEMORY, _READY, _REFUSED, _LOADED, _GPU_MEMORY, _CERTIFICATE_EXPIRY, _KEY_EXPIRY):
             yield _gauge(family, {})
         yield _loads_failed()
+        yield from drift_families({})
 
 
 def _info() -> Metric:

@@ -18,7 +18,9 @@ from pydantic import (
 
 LATEST = "latest"
 # Aliases are parts of paths, beside which these names stand.
-RESERVED = {LATEST, "aliases", "audit", "canary", "load", "pin", "policy", "promote", "rollback", "shadow", "unload"}
+RESERVED = {
+    LATEST, "aliases", "audit", "canary", "drift", "load", "pin", "policy", "promote", "rollback", "shadow", "unload"
+}  # fmt: skip
 _ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 NUMBER = re.compile(r"[0-9]{1,18}")
 # A policy must not make a server load, list or log without end.

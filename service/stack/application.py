@@ -162,6 +162,6 @@ class Application(FastAPI):
         self.metrics.in_flight.set(self._context.active)
         self.metrics.events_dropped.inc(self.observers.dropped - self._dropped)
         self._dropped = self.observers.dropped
-        self.state_metrics.measure(self.repository)
+        self.state_metrics.measure(self.repository, self.lifecycle.drifts.reports)
         for version in self.repository.versions:
             self.metrics.queue_depth.labels(*version.batcher.label).set(version.batcher.depth)

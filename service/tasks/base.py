@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.inference.cards import ManifestBase
 from service.tasks.call import Call
+from service.tasks.histograms import Part
 
 
 class Options(BaseModel):
@@ -238,6 +241,46 @@ class Agreement:
     result: Callable[[Any, Any, Row], dict[str, Any]]
 
 
+class Statistic(NamedTuple):
+    """A statistic of a model's inputs or answers.
+
+    Attributes:
+        part: what it is of.
+        name: of at most a few words.
+        categories: their names; empty for numbers.
+    """
+
+    part: Part
+    name: str
+    categories: tuple[str, ...] = ()
+
+
+class Values(NamedTuple):
+    """The values of a statistic.
+
+    Attributes:
+        values: numbers (NaN if there is none), or indices of categories; in general one for each item.
+        weights: the share of its item that each value has, if an item may have several; None for one each.
+    """
+
+    values: npt.NDArray[Any]
+    weights: npt.NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What is counted of a model's inputs and answers.
+
+    Attributes:
+        of: the statistics, given the manifest.
+        measure: the values of each statistic, in that order, given the manifest, the items as the graph takes them, and
+            its row of outputs for each. There is at least one item.
+    """
+
+    of: Callable[[Any], tuple[Statistic, ...]]
+    measure: Callable[[Any, Sequence[Any], Sequence[Any]], list[Values]]
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """A kind of model.
@@ -252,6 +295,7 @@ class Task:
             the companion; None if there are none.
         details: describes what a version's manifest does not, given its companion.
         agreement: compares the answers of versions; None if they cannot be compared.
+        statistics: what is counted of inputs and answers, to notice drift; None if nothing is.
     """
 
     name: str
@@ -261,3 +305,4 @@ class Task:
     samples: Callable[[Mapping[str, Any], Any, Any], list[Sample]] | None = None
     details: Callable[[Any], BaseModel] | None = None
     agreement: Agreement | None = None
+    statistics: Statistics | None = None

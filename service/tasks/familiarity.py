@@ -6,9 +6,10 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from service.errors import InvalidRequest
-from service.inference.cards import ManifestBase, TensorSpec
+from service.inference.cards import TensorSpec
 from service.tasks.base import Options
 from service.tasks.cards import FamiliarityCard
+from service.tasks.histograms import ObservedManifest
 
 # The last output of such graphs, float32, shape (batch,).
 UNFAMILIAR = "unfamiliar"
@@ -18,7 +19,7 @@ TYPICALITY = "typicality"
 Shape = tuple[int, ...]
 
 
-class FamiliarManifest(ManifestBase):
+class FamiliarManifest(ObservedManifest):
     """A manifest of a model whose graph may have the output `unfamiliar`; only then it has a `familiarity`."""
 
     familiarity: FamiliarityCard | None = Field(None, exclude_if=lambda card: card is None)

@@ -30,9 +30,10 @@ PANELS = {
     for panel in DASHBOARD["panels"]
     if "targets" in panel
 }
-# Nothing has happened that they count: no canary, no shadow, no failure, no GPU.
+# Nothing has happened that they count: no canary, no shadow, no histograms, no failure, no GPU.
 EMPTY = {
-    "Shares of a canary", "Agreement with a shadow", "Out-of-distribution inputs", "Requests by key",
+    "Shares of a canary", "Agreement with a shadow", "Out-of-distribution inputs", "Requests by key", "Drift",
+    "Estimated accuracy",
 }  # fmt: skip
 needs_prometheus = pytest.mark.skipif(not shutil.which("prometheus"), reason="Prometheus is not installed")
 

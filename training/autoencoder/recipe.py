@@ -36,6 +36,7 @@ from training.engine.settings import FitSettings
 from training.export import history
 from training.export.cards import data_card, training_card
 from training.export.graph import export, write_golden
+from training.export.histograms import Observed, observed_images
 from training.export.labelled import Labelled
 from training.export.ood import MAPS, OodData, ood_data_from_images
 from training.options import override
@@ -143,6 +144,7 @@ class AutoencoderRecipe(Recipe[AutoencoderOptions, ImageData]):
                 write=partial(_write_version, part=part, run=run, network=network, findings=findings, state=state),
                 network=network,
                 ood_data=None if part.kind is DecoderManifest else partial(ood_data_from_images, data, method=MAPS),
+                observed=None if part.kind is DecoderManifest else partial(observed_images, data),
                 validation=partial(validation_error, data) if part.kind is AutoencoderManifest else None,
             )
             for part in parts
@@ -159,6 +161,11 @@ class AutoencoderRecipe(Recipe[AutoencoderOptions, ImageData]):
         if isinstance(manifest, DecoderManifest):
             return super().ood_data(manifest, folder, data, foreign)
         return ood_data_from_images(data, foreign, MAPS)
+
+    def observed(self, manifest: Any, folder: Path, data: ImageData) -> Observed:
+        if isinstance(manifest, DecoderManifest):  # its latents are the encoder's answers
+            return super().observed(manifest, folder, data)
+        return observed_images(data)
 
 
 def _load(options: Any, size: int | None, seed: int) -> ImageData:

@@ -42,6 +42,7 @@ from training.export.cards import data_card, record_cost, training_card
 from training.export.evaluator import BATCH, LabelEvaluator, run_in_batches, sample
 from training.export.golden import renew_golden, write_variant_golden
 from training.export.graph import export, write_golden
+from training.export.histograms import MOST_OBSERVED, Observed, observed_images
 from training.export.history import EPOCH, INTERPOLATION
 from training.export.labelled import Labelled
 from training.export.layers import Inputs
@@ -142,6 +143,7 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
         parts = {
             "export and evaluation": (len(data.division[0]) + len(data.validation) + len(data.test), 15),
             "out-of-distribution score": (scored, 3),
+            "histograms": (min(len(data.validation), MOST_OBSERVED), 1),
         }
         if options.network.freeze == -1:  # its validation runs the head alone
             return [measured, *(Work(name=name, seconds=items / pace + more) for name, (items, more) in parts.items())]
@@ -199,7 +201,8 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
         stated = _stated(run, network) | {"interpolated": interpolated}
         write = partial(_write_version, run, ClassifierGraph(network, scaling, flip), evaluator, stated, state)
         ood_data = partial(ood_data_from_images, run.data, enlarged=getattr(network, "size", 0))
-        return [Draft(name=run.name, write=write, network=network, ood_data=ood_data, evaluator=evaluator)]
+        parts: Any = {"ood_data": ood_data, "observed": partial(observed_images, run.data), "evaluator": evaluator}
+        return [Draft(name=run.name, write=write, network=network, **parts)]
 
     def reload(self, manifest: ClassifierManifest, folder: Path, options: Any) -> ImageData:
         height, width = manifest.image.height, manifest.image.width
@@ -216,6 +219,9 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
     ) -> OodData:
         enlarged = int(training_of(manifest).settings.get("network_size") or 0)
         return ood_data_from_images(data, foreign, enlarged=enlarged)
+
+    def observed(self, manifest: ClassifierManifest, folder: Path, data: ImageData) -> Observed:
+        return observed_images(data)
 
 
 class ClassificationEvaluator(LabelEvaluator):

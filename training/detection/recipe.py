@@ -17,7 +17,7 @@ from training.baseline import Baseline
 from training.data.recognise import Recognised, Source
 from training.detection.baseline import fit_baseline
 from training.detection.data import DetectionData, load_detection
-from training.detection.evaluation import average_precision
+from training.detection.evaluation import EVALUATION_BATCH, average_precision
 from training.detection.evaluator import INPUT, MOST_TRAINING, DetectionEvaluator, choose, ood_data_from_photographs
 from training.detection.formats import recognise_boxes
 from training.detection.graph import OUTPUTS, TRANSLATIONS, DetectorGraph, network_outputs
@@ -32,6 +32,7 @@ from training.engine.settings import FitSettings
 from training.engine.weights import best_weights
 from training.export.cards import data_card, record_cost, training_card
 from training.export.graph import export, write_golden
+from training.export.histograms import Observed, observed_images
 from training.export.history import EPOCH, INTERPOLATION, SUPPRESSION
 from training.export.labelled import Labelled
 from training.export.ood import OodData
@@ -97,8 +98,8 @@ class DetectionRecipe(Recipe[DetectionOptions, DetectionData]):
     def work(self, run: DetectionRun) -> Sequence[Work]:
         train, validation, test = (len(split) for split in (run.data.train, run.data.validation, run.data.test))
         # The suppression is chosen on validation; everything is measured on validation and test, and the
-        # out-of-distribution score on training images too.
-        passes = 3 * validation + 2 * test + min(train, MOST_TRAINING)
+        # out-of-distribution score on training images too; histograms are of validation.
+        passes = 4 * validation + 2 * test + min(train, MOST_TRAINING)
         return (
             Work(name="baseline on test", items=test),
             Work(name="export and evaluation", items=passes, seconds=_EXPORT_SECONDS),
@@ -126,7 +127,8 @@ class DetectionRecipe(Recipe[DetectionOptions, DetectionData]):
         evaluator = DetectionEvaluator(data)
         write = partial(_write_version, run, network, evaluator, interpolated, state)
         ood_data = partial(ood_data_from_photographs, data)
-        return [Draft(name=run.name, write=write, network=network, ood_data=ood_data, evaluator=evaluator)]
+        parts: Any = {"ood_data": ood_data, "observed": partial(_observed, data), "evaluator": evaluator}
+        return [Draft(name=run.name, write=write, network=network, **parts)]
 
     def reload(self, manifest: DetectorManifest, folder: Path, options: Any) -> DetectionData:
         size, seed = (manifest.image.height, manifest.image.width), int(training_of(manifest).settings["seed"])
@@ -143,9 +145,16 @@ class DetectionRecipe(Recipe[DetectionOptions, DetectionData]):
     ) -> OodData:
         return ood_data_from_photographs(data, foreign)
 
+    def observed(self, manifest: DetectorManifest, folder: Path, data: DetectionData) -> Observed:
+        return _observed(data)
+
 
 def _network(run: DetectionRun) -> NetworkSettings:
     return run.options.network.for_images(len(run.data.train))
+
+
+def _observed(data: DetectionData) -> Observed:
+    return observed_images(data, EVALUATION_BATCH)
 
 
 def _count(classes: Sequence[str]) -> str:

@@ -14,11 +14,13 @@ from service.inference.cards import ManifestBase
 from service.inference.manifest import MANIFEST
 from service.inference.versions import versions_in
 from service.tasks.familiarity import FamiliarManifest
+from service.tasks.histograms import ObservedManifest
 from training.data.contents import fingerprint_like
 from training.data.foreign import named
 from training.data.splits import division_digest
 from training.export import history
 from training.export.gate import Gate
+from training.export.histograms import with_histograms
 from training.export.measure import measure
 from training.export.ood import with_ood
 from training.export.publish import publish
@@ -48,7 +50,8 @@ def evaluate(options: Any, console: Console) -> None:
     def renew(target: Path, manifest: Any, data: Any) -> ManifestBase:
         evaluator = recipe_of(manifest).evaluator(manifest, target, data)
         renewed = evaluator.renew(target, manifest, fit=options.calibrate)
-        return history.with_uses(renewed, *evaluator.measured(fit=options.calibrate))
+        renewed = history.with_uses(renewed, *evaluator.measured(fit=options.calibrate))
+        return _with_renewed_histograms(target, renewed, data)
 
     _publish_changed(options, console, "evaluate", renew)
 
@@ -78,10 +81,25 @@ def ood(options: Any, console: Console) -> None:
     def add(target: Path, manifest: Any, data: Any) -> ManifestBase:
         if not isinstance(manifest, FamiliarManifest):
             raise ValueError(f"{manifest.name}: models of the task {manifest.task} have no out-of-distribution score")
-        return with_ood(target, manifest, recipe_of(manifest).ood_data(manifest, target, data, foreign), console)
+        of_task = recipe_of(manifest).ood_data(manifest, target, data, foreign)
+        return _with_renewed_histograms(target, with_ood(target, manifest, of_task, console), data)
 
     foreign = named(options.foreign)
     _publish_changed(options, console, "ood", add)
+
+
+def drift(options: Any, console: Console) -> None:
+    """Publishes a version with histograms of its validation split."""
+
+    def add(target: Path, manifest: Any, data: Any) -> ManifestBase:
+        observed = recipe_of(manifest).observed(manifest, target, data)
+        changed = with_histograms(target, manifest, observed)
+        names = ", ".join(histogram.name for histogram in changed.histograms)
+        items = f"{len(observed.items):,} validation items"
+        console.print(f"histograms of {items}: {names}", highlight=False, soft_wrap=True, markup=False)
+        return changed
+
+    _publish_changed(options, console, "drift", add)
 
 
 def card(options: Any, console: Console) -> None:
@@ -89,6 +107,13 @@ def card(options: Any, console: Console) -> None:
     folder = _find_version(options.models, options.model)
     render_card(folder, read_manifest(folder))
     console.print(f"rendered {folder / CARD}", highlight=False, soft_wrap=True)
+
+
+def _with_renewed_histograms(target: Path, manifest: Any, data: Any) -> Any:
+    """The manifest with histograms of the answers as they are now, if it has histograms."""
+    if not (isinstance(manifest, ObservedManifest) and manifest.histograms):
+        return manifest
+    return with_histograms(target, manifest, recipe_of(manifest).observed(manifest, target, data))
 
 
 def _find_version(models: Path, model: str) -> Path:

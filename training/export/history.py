@@ -26,6 +26,7 @@ VOCABULARY, LINEAR = "choice of the vocabulary", "weight of the linear classifie
 TEMPERATURE, SUPPRESSION, THRESHOLDS = "temperature", "suppression of boxes", "thresholds"
 DISTANCES, RANGES, VARIANTS = "distances for p-values", "activation ranges", "choice of variants"
 COMPARISON, DENSITY, JUDGE = "cross-validated comparison", "density of the latents", "epoch of the judge"
+HISTOGRAMS = "histograms for drift"
 # Of the test split:
 FIGURES = "figures"
 

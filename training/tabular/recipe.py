@@ -27,6 +27,7 @@ from training.export import history
 from training.export.calibration import fit_temperature, logits_of
 from training.export.cards import data_card, training_card
 from training.export.graph import export, write_golden
+from training.export.histograms import Observed, observed_items
 from training.export.labelled import Labelled
 from training.export.ood import OodData, some_indices
 from training.options import FitOptions, override
@@ -178,7 +179,8 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         write = partial(_write_version, run=run, graph=graph, state=state, compared=compared)
         ood_data = partial(evaluation.ood_data_from_rows, data)
         validation = partial(evaluation.validation_score, data)
-        return [Draft(name=run.name, write=write, network=network, ood_data=ood_data, validation=validation)]
+        parts: Any = {"ood_data": ood_data, "observed": partial(_observed, data), "validation": validation}
+        return [Draft(name=run.name, write=write, network=network, **parts)]
 
     def reload(self, manifest: TabularManifest, folder: Path, options: Any) -> TabularData:
         again = TabularOptions(
@@ -200,6 +202,9 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
             raise ValueError("--foreign: of tables only made-up rows are measured; leave it out")
         return evaluation.ood_data_from_rows(data)
 
+    def observed(self, manifest: TabularManifest, folder: Path, data: TabularData) -> Observed:
+        return _observed(data)
+
 
 class _Epochs:
     """Moves the bar of a cross-validation with every epoch."""
@@ -212,6 +217,10 @@ class _Epochs:
 
     def epoch(self, number: int, figures: Mapping[str, float]) -> None:
         self._bar.advance(dict)
+
+
+def _observed(data: TabularData) -> Observed:
+    return Observed(observed_items(data.validation).rows, evaluation.run_graph)
 
 
 def describe_shares(share: float) -> str:

@@ -27,6 +27,7 @@ from training.export.calibration import Floats, fit_scaling
 from training.export.cards import data_card, training_card
 from training.export.distances import MOST_HELD_OUT, Distance, Method
 from training.export.graph import export, write_golden
+from training.export.histograms import MOST_OBSERVED, Observed
 from training.export.labelled import Labelled
 from training.export.layers import penultimate
 from training.export.ood import MOST_TEST, MOST_TRAINING, OodData, ood_items, ood_uses, some_indices
@@ -132,6 +133,7 @@ class TextRecipe(Recipe[TextOptions, TextData]):
         return [
             Work(name="evaluation and export", items=len(data.validation) + len(data.test), seconds=15),
             Work(name="out-of-distribution score", items=scored),
+            Work(name="histograms", items=min(len(data.validation), MOST_OBSERVED)),
         ]
 
     def learner(self, run: TextRun, network: nn.Module) -> TextClassification:
@@ -162,6 +164,7 @@ class TextRecipe(Recipe[TextOptions, TextData]):
             write=partial(self._write, run, graph, state),
             network=network,
             ood_data=partial(_ood_data, texts, {}),
+            observed=partial(_observed, texts),
             evaluator=texts,
             example=data.test.texts[0],
         )
@@ -229,6 +232,9 @@ class TextRecipe(Recipe[TextOptions, TextData]):
     def ood_data(self, manifest: TextManifest, folder: Path, data: TextData, foreign: Mapping[str, str]) -> OodData:
         return _ood_data(self.evaluator(manifest, folder, data), foreign)
 
+    def observed(self, manifest: TextManifest, folder: Path, data: TextData) -> Observed:
+        return _observed(self.evaluator(manifest, folder, data))
+
 
 def _load(options: Any, seed: int) -> TextData:
     names = ("text_column", "label_column", "validation", "limit", "bad", "encoding")
@@ -252,6 +258,11 @@ def _ood_data(texts: TextEvaluator, sources: Mapping[str, str]) -> OodData:
         run_texts,
         ood_uses(len(train), data.division),
     )
+
+
+def _observed(texts: TextEvaluator) -> Observed:
+    chosen = some_indices(len(texts.validation), MOST_OBSERVED)
+    return Observed([texts.validation[index] for index in chosen], run_texts)
 
 
 def _choose_vocabulary(run: TextRun) -> TokenSettings:

@@ -41,6 +41,7 @@ class ModelSummary(BaseModel):
         examples=["CIFAR-10 (JPEG q75)"],
         description="that it was trained or measured on; null if unknown",
     )
+    drift: bool = Field(description="whether inputs and answers are compared with its validation split")
     queue_depth: int = Field(examples=[0], description="items that wait now")
     max_batch: int = Field(examples=[64])
 
@@ -149,6 +150,7 @@ def _summary(version: Version, repository: Repository) -> dict[str, Any]:
         "labels": len(manifest.labels),
         "metrics": manifest.headline,
         "data": manifest.data.name if manifest.data else None,
+        "drift": bool(getattr(manifest, "histograms", ())),
         "queue_depth": version.batcher.depth,
         "max_batch": version.max_batch,
     }

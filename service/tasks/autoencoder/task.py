@@ -5,7 +5,7 @@ from typing import Any
 
 import pydantic_core
 
-from service.tasks.autoencoder import agreement
+from service.tasks.autoencoder import agreement, statistics
 from service.tasks.autoencoder.density import Density
 from service.tasks.autoencoder.generate import GENERATE
 from service.tasks.autoencoder.manifest import DENSITY, AutoencoderManifest, DecoderManifest, EncoderManifest
@@ -23,9 +23,21 @@ def latent_samples(inputs: Mapping[str, Any], manifest: DecoderManifest, compani
 
 
 AUTOENCODER = Task(
-    "autoencoder", AutoencoderManifest, (RECONSTRUCT,), samples=image_samples, agreement=agreement.AUTOENCODER
+    "autoencoder",
+    AutoencoderManifest,
+    (RECONSTRUCT,),
+    samples=image_samples,
+    agreement=agreement.AUTOENCODER,
+    statistics=statistics.AUTOENCODER,
 )
-ENCODER = Task("encoder", EncoderManifest, (ENCODE,), samples=image_samples, agreement=agreement.ENCODER)
+ENCODER = Task(
+    "encoder",
+    EncoderManifest,
+    (ENCODE,),
+    samples=image_samples,
+    agreement=agreement.ENCODER,
+    statistics=statistics.ENCODER,
+)
 DECODER = Task(
     "decoder",
     DecoderManifest,

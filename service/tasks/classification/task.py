@@ -9,6 +9,7 @@ from service.tasks.base import AnswerBase, Images, Operation, Results, Task, mod
 from service.tasks.call import Call, Upload
 from service.tasks.classification.agreement import AGREEMENT
 from service.tasks.classification.manifest import ClassifierManifest
+from service.tasks.classification.statistics import STATISTICS
 from service.tasks.images import EncodedImage, UInt8Array, read_pixels
 from service.tasks.labels import Labelled, LabelOptions, label_bounds, labelling
 from service.tasks.pauses import map_with_pauses
@@ -70,4 +71,5 @@ CLASSIFICATION = Task(
     ),
     samples=image_samples,
     agreement=AGREEMENT,
+    statistics=STATISTICS,
 )

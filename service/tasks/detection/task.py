@@ -13,6 +13,7 @@ from service.tasks.detection.boxes import DetectedBox, describe, detections
 from service.tasks.detection.drawing import draw_detections
 from service.tasks.detection.letterbox import Letterbox, letterbox, without_padding
 from service.tasks.detection.manifest import DetectorManifest
+from service.tasks.detection.statistics import STATISTICS
 from service.tasks.detection.thresholds import ThresholdAnswer, best_figures, choose_threshold, class_filter
 from service.tasks.familiarity import (
     StrictOptions,
@@ -146,4 +147,5 @@ DETECTION = Task(
     ),
     samples=letterbox_samples,
     agreement=AGREEMENT,
+    statistics=STATISTICS,
 )

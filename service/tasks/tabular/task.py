@@ -23,6 +23,7 @@ from service.tasks.tabular.columns import LARGEST, LARGEST_INTEGER, ColumnCard
 from service.tasks.tabular.manifest import TabularManifest
 from service.tasks.tabular.result import describe
 from service.tasks.tabular.rows import Floats, from_csv, from_records
+from service.tasks.tabular.statistics import STATISTICS
 
 _VALUE = {"type": ["number", "null"], "minimum": -LARGEST, "maximum": LARGEST}
 # CSV has a header and at least one row.
@@ -199,4 +200,5 @@ TABULAR = Task(
     ),
     samples=row_samples,
     agreement=AGREEMENT,
+    statistics=STATISTICS,
 )

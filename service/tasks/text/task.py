@@ -20,6 +20,7 @@ from service.tasks.pauses import Pauses, map_with_pauses
 from service.tasks.text.agreement import AGREEMENT
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from service.tasks.text.reading import PAD, UNKNOWN, Reading, influence, read_text, without_each
+from service.tasks.text.statistics import STATISTICS
 
 # Characters that are tokenised on the event loop, in up to two milliseconds; longer texts go to a thread. Outside of
 # ASCII a character may be normalised to twenty.
@@ -233,4 +234,5 @@ TEXT = Task(
     read_companion=read_tokenizer,
     samples=text_samples,
     agreement=AGREEMENT,
+    statistics=STATISTICS,
 )

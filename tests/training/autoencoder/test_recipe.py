@@ -51,6 +51,8 @@ def test_three_versions_that_can_be_served_are_one_set_of_weights(published, col
         assert manifests[name].latent == 4
         assert f"published {folder}" in said
     assert len({manifest.task for manifest in manifests.values()}) == 3
+    counted = {name: [each.name for each in manifest.histograms][2:] for name, manifest in manifests.items()}
+    assert counted == {"autoencoder": ["error", "unfamiliar"], "encoder": ["latent norm", "unfamiliar"], "decoder": []}
     metrics, baseline = manifests["autoencoder"].metrics, manifests["autoencoder"].baseline
     assert metrics == manifests["decoder"].metrics
     assert (baseline.figure, baseline.test) == ("mse", metrics.pca_mse)

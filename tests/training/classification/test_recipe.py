@@ -82,6 +82,8 @@ def test_without_publishing_a_draft_that_can_be_read_lies_in_the_run(first):
     assert (draft / "report" / "README.md").is_file()
     manifest = read_manifest(draft)
     assert manifest.max_batch == recipe.MAX_BATCH > 30  # more than there are test images
+    names = ["brightness", "sharpness", "label", "confidence", "unfamiliar"]
+    assert [each.name for each in manifest.histograms] == names
 
 
 @pytest.mark.parametrize(("options", "cutout"), [([], 16), (["--cutout", 3], 3)])

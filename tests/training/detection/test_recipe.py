@@ -57,7 +57,11 @@ def test_the_version_can_be_served_and_says_what_was_done(published):
         ("p-values", "calibration"): manifest.familiarity.calibrated_on,
         ("suppression of boxes", "all"): 4,
         ("thresholds", "all"): 4,
+        ("histograms for drift", "all"): 4,
     }
+    assert [each.name for each in manifest.histograms] == [
+        "brightness", "sharpness", "boxes", "label", "confidence", "unfamiliar"
+    ]  # fmt: skip
     assert manifest.familiarity.calibrated_on == 2
     card = (folder / "report" / "README.md").read_text()
     assert card.count("No step used these items for anything that p-values depend on.") == 2

@@ -85,6 +85,10 @@ def test_versions_can_be_served_and_learned_something(models):
     assert "logistic regression: 0.9" in said
     Session(folder / "tabular" / "1" / MODEL, "cpu").check(folder / "tabular" / "1", card)
     weight = read_manifest(folder / "weight" / "1")
+    for each, answer in ((card, "label"), (weight, "value")):
+        names = [histogram.name for histogram in each.histograms]
+        assert names[: len(each.columns)] == [column.name for column in each.columns]
+        assert answer in names
     assert weight.kind == "regression"
     assert weight.metrics.r2 > 0.8
     assert weight.metrics.rmse < 3

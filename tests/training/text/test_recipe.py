@@ -56,6 +56,8 @@ def test_the_version_can_be_served_and_learned_something(published):
     assert f"test accuracy {manifest.metrics.accuracy:.4f}, macro F1" in said
     assert manifest.baseline.name.startswith("logistic regression on tf-idf")
     assert "linear" in manifest.training.settings
+    names = ["length", "unknown words", "label", "confidence", "unfamiliar"]
+    assert [each.name for each in manifest.histograms] == names
 
 
 def test_the_report_shows_what_it_links(published):

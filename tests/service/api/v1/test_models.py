@@ -34,6 +34,7 @@ async def test_the_list(client: httpx.AsyncClient):
         "labels": 3,
         "metrics": {"accuracy": 1.0},
         "data": "colours",
+        "drift": False,
         "queue_depth": 0,
         "max_batch": 16,
     }

@@ -7,6 +7,7 @@ import { detailOf, reportPath, versionOf } from "../models.js";
 import { nameOf } from "../names.js";
 import { knows } from "../widgets/knows.js";
 import { createStatus } from "../widgets/status.js";
+import { driftSection } from "./drift.js";
 import { taskOf, tryLink } from "./models.js";
 import { versionsSection } from "./versions.js";
 
@@ -29,6 +30,7 @@ export function render(root, { models, card, signal }) {
     h("p", {}, h("a", { href: new URL("#/models", ROOT) }, t("card.back"))),
     heading(card, model),
     versionsSection(card.name, signal),
+    model?.drift && driftSection(model, signal),
     status.element,
     h("div", { class: "report-columns" }, contents, article),
   );
