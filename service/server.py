@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any, cast
 
@@ -173,6 +174,23 @@ class Server(uvicorn.Server):
                 name = signal.Signals(sig).name
                 self._loop.call_soon_threadsafe(logger.info, "%s: finishing accepted requests", name)
             super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accepts the clients that have connected, then lets every response close its connection."""
+        self._pool.draining = True
+        for listener, protocol in self._served:
+            await self._accept_backlog(listener, protocol)
+        await super().shutdown(sockets)
+
+    async def _accept_backlog(self, listener: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
+        """Accepts the connections that wait in a listener's backlog: when it closes, the kernel resets them."""
+        loop = asyncio.get_running_loop()
+        listener.setblocking(False)
+        with suppress(OSError):  # there are none, or no file descriptor is left
+            for _ in range(self.config.backlog):
+                accepted, _ = listener.accept()
+                accepted.setblocking(False)
+                await loop.connect_accepted_socket(protocol, accepted)
 
     def _drain(self) -> None:
         """Answers clients that do not know yet that this server is ending, and ends after the drain time."""

@@ -18,6 +18,8 @@ from service.http.pool import Pool
 
 # Seconds for the whole handshake.
 _HANDSHAKE_SECONDS = 10.0
+# The same once the server ends.
+_LAST_HANDSHAKE_SECONDS = 1.0
 # The content of the largest record.
 _RECORD_BYTES = 1 << 14
 
@@ -48,6 +50,7 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._secured = False
         self._stays_open: bool | None = None  # after the client has closed its sending side
+        self._ending = False  # the server ends
         self.since = time.monotonic()
 
     # What the TCP transport calls.
@@ -108,6 +111,8 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         self._secured = True
         self._raw.resume_reading()
         self._connection.connection_made(self)
+        if self._ending:
+            self._connection.shutdown()
         self._send()
         self._read()
 
@@ -129,8 +134,13 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         self._raw.abort()
 
     def shutdown(self) -> None:
-        """Called by uvicorn when the server ends."""
-        self._raw.abort()
+        """Called by uvicorn when the server ends: a client that has just connected still gets an answer."""
+        self._ending = True
+        asyncio.get_running_loop().call_later(_LAST_HANDSHAKE_SECONDS, self._end_handshake)
+
+    def _end_handshake(self) -> None:
+        if not self._secured:
+            self._raw.abort()
 
     # What is received.
 

@@ -271,6 +271,27 @@ async def test_a_handshake_that_takes_too_long_is_ended(listening: Listening):
     writer.close()
 
 
+async def test_a_server_that_ends_answers_who_has_just_connected_and_does_not_wait_for_others(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tls, "_LAST_HANDSHAKE_SECONDS", 0.2)
+    silent, writer = await listening.connect()
+    client = Client(*await listening.connect(), trusting(listening.folder / "cert.pem"))
+    await asyncio.sleep(0.02)
+    for each in list(listening.state.connections):
+        each.shutdown()
+    listening.pool.draining = True
+    await client.do(client.tls.do_handshake)
+    client.write(REQUEST)
+    answer = await client.answer()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in answer
+    with contextlib.suppress(ConnectionError):
+        assert await asyncio.wait_for(silent.read(), 5) == b""
+    client.writer.close()
+    writer.close()
+
+
 async def test_few_handshakes_are_computed_in_a_step_of_the_event_loop(
     listening: Listening, monkeypatch: pytest.MonkeyPatch
 ):
