@@ -13,6 +13,7 @@ _MORE = {
     "tls_key": "../guides/listen.md#tls",
     "trusted_proxies": "../guides/listen.md#behind-a-proxy",
     "state": "../guides/versions.md#changing-the-policy",
+    "captures": "../guides/captures.md",
     "keys": "../guides/keys.md",
     "open": "../guides/keys.md",
     "cors_origins": "api.md#calls-from-web-pages",
