@@ -9,6 +9,8 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import cast
@@ -139,6 +141,25 @@ class Server(uvicorn.Server):
                 name = signal.Signals(sig).name
                 self._loop.call_soon_threadsafe(logger.info, "%s: finishing accepted requests", name)
             super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accepts the clients that have connected, then lets every response close its connection."""
+        self._pool.draining = True
+        for listener in sockets or []:
+            await self._accept_backlog(listener)
+        await super().shutdown(sockets)
+
+    async def _accept_backlog(self, listener: socket.socket) -> None:
+        """Accepts the connections that wait in a listener's backlog: when it closes, the kernel resets them."""
+        loop, config = asyncio.get_running_loop(), self.config
+        protocol = cast("Callable[..., asyncio.Protocol]", config.http_protocol_class)
+        new = partial(protocol, config=config, server_state=self.server_state, app_state=self.lifespan.state)
+        listener.setblocking(False)
+        with suppress(OSError):  # there are none, or no file descriptor is left
+            for _ in range(config.backlog):
+                accepted, _ = listener.accept()
+                accepted.setblocking(False)
+                await loop.connect_accepted_socket(new, accepted)
 
     def _drain(self) -> None:
         """Answers clients that do not know yet that this server is ending, and ends after the drain time."""

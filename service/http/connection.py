@@ -34,6 +34,9 @@ _SLICE = 1 << 16
 _CHUNKED_SLICE = 1 << 10
 # An idle connection is kept longer than load balancers keep theirs: otherwise they would use a closed one.
 _KEEP_ALIVE_SECONDS = 75.0
+# Seconds after the end of the server in which a client that keeps its connection may still send a request. Closing at
+# once would lose a request that is on its way.
+_LAST_REQUEST_SECONDS = 1.0
 # Seconds without a byte of the response taken by the client.
 _STALL_SECONDS = 120.0
 # Seconds for which a request may wait for its client. Until it ends, it holds a lease on a version of a model.
@@ -86,6 +89,7 @@ class Connection(asyncio.Protocol):
         self.writable.set()
         self._unwritten: list[bytes] = []
         self._lingering = False  # closed except for what the client still reads
+        self._ending = False  # the server ends
         self.since = self._marked_at = time.monotonic()
         self._received = self._marked = 0  # bytes so far, and the count when progress was seen last
 
@@ -138,11 +142,19 @@ class Connection(asyncio.Protocol):
         self.writable.set()
 
     def shutdown(self) -> None:
-        """Called by uvicorn when the server ends: closes the connection after the current response."""
+        """Called by uvicorn when the server ends: closes the connection after the next response that can say so.
+
+        That is the current one, unless its head has been sent. Without a request, the connection closes in a while.
+        """
+        self._ending = True
         if self._cycle is None or self._cycle.complete:
-            self.close()
-        else:
+            self._loop.call_later(_LAST_REQUEST_SECONDS, self._close_unused)
+        elif not self._cycle.started:
             self._cycle.keep_alive = False
+
+    def _close_unused(self) -> None:
+        if self._answered and not self._in_body:
+            self.close()
 
     # What the cycle calls.
 
@@ -203,6 +215,8 @@ class Connection(asyncio.Protocol):
         else:
             self.resume_reading()
             self._pool.idle[self] = None
+            if self._ending:
+                self._loop.call_later(_LAST_REQUEST_SECONDS, self._close_unused)
 
     def close(self, *, linger: bool = True) -> None:
         """Closes the connection.

@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -310,7 +310,13 @@ class MainFigure(NamedTuple):
 
 
 class ManifestBase(Card):
-    """The manifest of any task."""
+    """The manifest of any task.
+
+    Attributes:
+        former_tasks: names that manifests of earlier versions state in place of `task`.
+    """
+
+    former_tasks: ClassVar[tuple[str, ...]] = ()
 
     format: Literal[1] = 1
     task: str

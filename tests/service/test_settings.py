@@ -1,11 +1,12 @@
 """Settings come from QUARTET_ variables; errors name the unknown or invalid variable."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
-from service.settings import InvalidSettings, Settings, read_settings
+from service.settings import _FORMER, InvalidSettings, Settings, read_settings
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +53,26 @@ def test_a_misspelt_variable_is_refused_with_a_suggestion(monkeypatch: pytest.Mo
     monkeypatch.setenv(name, "1")
     with pytest.raises(InvalidSettings, match=rf"^{name} is not a setting: did you mean {hint}\?$"):
         read_settings()
+
+
+def test_a_setting_that_is_gone_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("QUARTET_TUNING", "tuning.json")
+    with pytest.raises(InvalidSettings, match=r"^QUARTET_TUNING is no longer a setting: .* Unset it\.$"):
+        read_settings()
+
+
+def test_a_renamed_setting_is_refused_with_its_new_name(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(_FORMER, "QUARTET_QUEUE", "is now QUARTET_MAX_QUEUE")
+    monkeypatch.setenv("quartet_queue", "100")
+    with pytest.raises(InvalidSettings, match=r"^quartet_queue is now QUARTET_MAX_QUEUE$"):
+        read_settings()
+
+
+def test_former_names_are_no_settings():
+    for name, fate in _FORMER.items():
+        assert name.removeprefix("QUARTET_").lower() not in Settings.model_fields
+        if renamed := re.match(r"is now QUARTET_(\w+)", fate):
+            assert renamed[1].lower() in Settings.model_fields
 
 
 @pytest.mark.parametrize("name", ["QUARTET_URL", "QUARTET_SERVER", "QUARTET_API_KEY"])
