@@ -169,7 +169,10 @@ def test_calibration_of_a_published_version_and_its_variant_is_fitted_anew(
     )
     purposes = [[use.purpose for use in step.uses] for step in again.history[1:]]
     assert purposes[0][:2] == ["activation ranges", "choice of variants"]
-    assert purposes[1:] == [["temperature", "label sets", "figures"], ["label sets", "figures"]]
+    assert purposes[1:] == [
+        ["temperature", "label sets", "figures", "histograms for drift"],
+        ["label sets", "figures", "histograms for drift"],
+    ]
     card = (tmp_path / "classifier" / "4" / "report" / "README.md").read_text()
     assert "evaluated 4 times: in steps 1, 2, 3 and 4." in card
     halves = {use.partition for step in again.history for use in step.uses if use.part != "all"}

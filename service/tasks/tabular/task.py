@@ -123,7 +123,7 @@ def _json_schema(manifest: TabularManifest | None, limit: int) -> dict[str, Any]
     return {"title": "PredictTabularRequest", "description": "Rows of a table.", **object_schema(rows=rows)}
 
 
-def _column_schema(column: ColumnCard, textual: bool) -> dict[str, Any]:  # noqa: FBT001
+def _column_schema(column: ColumnCard, textual: bool) -> dict[str, Any]:
     """The JSON schema of a column's values; `textual` if numbers may be in strings."""
     missing = list(column.missing_words)
     null, none = ([], []) if column.required else (["null"], [None])
