@@ -20,6 +20,7 @@ from service.access.keys import KeyRing
 from service.access.start import ring_of
 from service.api import documentation, health, problems
 from service.api.v1.drift import drift_router
+from service.api.v1.feedback import feedback_router
 from service.api.v1.models import models_router
 from service.api.v1.operations import operation_endpoints
 from service.api.v1.policy import policy_router
@@ -29,6 +30,7 @@ from service.api.v1.versions import versions_router
 from service.api.v2.errors import v2_error
 from service.api.v2.routes import v2_endpoints, v2_router
 from service.api.v2.statistics import Statistics
+from service.capture.capture import Captures
 from service.errors import QuartetError
 from service.inference.device import available_cpus
 from service.inference.observers import Observers
@@ -110,12 +112,17 @@ def create_app(
     statistics = Statistics()
     tracing = tracing or configured_tracing()
     traces = [tracing] if tracing else []
-    observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries, lifecycle.drifts, statistics, *traces])
+    captures = Captures(
+        settings.captures, registry.tasks, settings.max_pixels, board.shared, lambda event: observers.publish(event)
+    )
+    lifecycle.shadows.disagreed = captures.disagreed
+    of_models = lifecycle.shadows, lifecycle.canaries, lifecycle.drifts, captures
+    observers = Observers([metrics, *log, *of_models, statistics, *traces])
     budget = BodyBudget(int(settings.max_memory_mb * 1_000_000))
     history = History(board, metrics)
     routers = (
         *(policy_router(), trials_router(), drift_router(), versions_router(registry), models_router(registry)),
-        status_router(history),
+        *(feedback_router(), status_router(history)),
     )
     families = (
         Family("/v1", operation_endpoints(registry), routers, problem_json),
@@ -131,6 +138,7 @@ def create_app(
             app.repository = repository_of(settings, registry, observers=observers, opener=opener, policies=policies)
             app.repository.on_change = partial(_models_changed, app)
             lifecycle.begin(app.repository, policies, observers)
+            captures.begin()
             await app.repository.load_all()
         except Exception as error:
             app.failure = error
@@ -153,6 +161,7 @@ def create_app(
         await app.repository.close(min(_LAST_BATCH_SECONDS, settings.shutdown_timeout))
         app.threads.close()
         observers.flush()
+        await captures.close()
         if tracing:
             await asyncio.to_thread(tracing.close)
 
@@ -176,6 +185,7 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
     )
+    app.captures = captures
     app.state_metrics = State(ring)
     metrics.registry.register(app.state_metrics)
     # What holds for every request is a layer here, the innermost first.
@@ -210,6 +220,7 @@ async def _serve_grpc(app: Application, ring: KeyRing | None, statistics: Statis
 def _models_changed(app: Application) -> None:
     documentation.forget(app)
     app.lifecycle.update()
+    app.captures.update(app.repository.served)
     app.metrics.serve((version.batcher.label, version.device) for version in app.repository.versions)
 
 

@@ -45,6 +45,11 @@ class Settings(BaseSettings):
     state: Path | None = Field(
         None, description="writable folder for the policies of the models; unset: QUARTET_MODELS"
     )
+    captures: Path = Field(
+        Path("captures"),
+        description="writable folder on a local disk for the inputs and answers that `[capture]` in a model's policy "
+        "keeps, and for feedback",
+    )
     watch: float = Field(0, ge=0, description="seconds between looks for new versions and policies; 0: on SIGUSR1 only")
     keys: Path | None = Field(None, description="file of the API keys, which `quartet keys add NAME` writes")
     open: bool = Field(False, description="1: everyone who reaches the service may use its models without a key")

@@ -7,6 +7,7 @@ from service.settings import PREFIX, Settings, default_in_environment
 _MORE = {
     "grpc_port": "protocol.md#grpc",
     "state": "../guides/versions.md#changing-the-policy",
+    "captures": "../guides/captures.md",
     "keys": "../guides/keys.md",
     "open": "../guides/keys.md",
     "cors_origins": "api.md#calls-from-web-pages",

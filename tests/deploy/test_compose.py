@@ -9,7 +9,7 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 # Those that serve models.
 SERVICES = {name: each for name, each in COMPOSE["services"].items() if name in ("cpu", "gpu")}
 # Fixed in the image.
-FIXED = {"host", "port", "models", "state"}
+FIXED = {"host", "port", "models", "state", "captures"}
 
 
 def test_the_keys_are_a_secret():

@@ -67,5 +67,5 @@ def test_a_path_is_not_taken_for_a_hub_id(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"\./none: no such file or folder\. Give one\."):
         locate("./none", "Give one.")
     for name in ("./file.csv", "file.csv"):
-        with pytest.raises(DataError, match=rf"{name}: is a file, and no archive of a folder\. Give one\."):
+        with pytest.raises(DataError, match=rf"{name}: is a file where a folder is needed\. Give one\."):
             locate(name, "Give one.", folder=True)
