@@ -61,8 +61,8 @@ def train_judge(data: ImageData, epochs: int, folder: Path, accelerator: Acceler
     # At least twenty steps per epoch; the learning rate is scaled with the batch (Goyal et al. 2017, arXiv:1706.02677).
     batch_size = max(16, min(256, len(data.train) // 20))
     settings = FitSettings(epochs=epochs, batch_size=batch_size, lr=0.2 * batch_size / 256, seed=0)
-    # A folder for each data set, so that only a training on the same data is resumed.
-    run = folder / f"{data.fingerprint.rpartition(':')[2][:16]}-{epochs}"
+    # A folder for each data set and settings, so that only the same training is resumed.
+    run = folder / f"{data.fingerprint.rpartition(':')[2][:16]}-{epochs}-{batch_size}"
     origin = {"data": data.fingerprint}
     resume = (run / CHECKPOINT).is_file()
     fit(network, learner, settings, run, accelerator=accelerator, console=console, resume=resume, origin=origin)
