@@ -30,7 +30,7 @@ def test_an_epochs_line_fits_a_terminal_whatever_there_is_to_say():
 
 def test_all_epochs_show_the_same_figures():
     shown = set()
-    for value in (0.5, 0.123456, 0.0123456, 1):
+    for value in (0.5, 0.123456, 1, 0.3):
         figures = {f"validation_{name}": value for name in ("map", "loss", "map_50", "map_75")}
         line = describe_epoch(
             7, 100, {"train_loss": value, "images_per_second": value * 100} | figures, "map", "images"
