@@ -31,15 +31,17 @@ WORKDIR /srv/quartet
 COPY service service
 COPY models models
 # For serving policies and their audit logs, since the models are read-only.
-RUN mkdir state && chown 10001 state
+RUN mkdir state captures && chown 10001 state captures
 ENV PATH=/opt/quartet/bin:$PATH \
     PYTHONPATH=/srv/quartet \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     QUARTET_HOST=0.0.0.0 \
     QUARTET_PORT=8000 \
+    QUARTET_METRICS_HOST=0.0.0.0 \
     QUARTET_MODELS=/srv/quartet/models \
-    QUARTET_STATE=/srv/quartet/state
+    QUARTET_STATE=/srv/quartet/state \
+    QUARTET_CAPTURES=/srv/quartet/captures
 USER 10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM

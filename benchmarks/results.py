@@ -34,6 +34,7 @@ COMMANDS: dict[str, list[str]] = {
     "protocols": [],
     "torture": [],
     "lifecycle": [],
+    "rollout": [],
     "live": [],
     "training": [],
     "baselines": [],

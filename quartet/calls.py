@@ -15,7 +15,7 @@ import httpx
 
 from quartet import inputs
 from quartet.answers import GeneratedImage, Generation, Picture, SavedGeneration, ServedBy
-from quartet.errors import QuartetError
+from quartet.errors import ProblemError, QuartetError
 from quartet.http import Connection
 from quartet.inputs import Prepare, Prepared
 from quartet.lists import Carrier, Errors, progress_bar
@@ -93,7 +93,12 @@ class Calls:
 
     async def generate(self, options: Options, timeout: float | None = None) -> Generation:
         """Generates images into memory."""
-        return Generation.read(*await self.post("generate", {**options, "format": "json"}, {}, timeout))
+        wanted = {**options, "format": "json"}
+        try:
+            answer = await self.post("generate", wanted, {}, timeout)
+        except ProblemError as refusal:
+            answer = await self.post("generate", *_as_before(wanted, refusal), timeout)
+        return Generation.read(*answer)
 
     async def stream_images(self, options: Options) -> AsyncGenerator[GeneratedImage, None]:
         """Yields generated images as they arrive. If the answer is cut off, the same seed gives the rest of them."""
@@ -111,9 +116,17 @@ class Calls:
                         yield GeneratedImage.read(document)
 
         wanted = {**options, "seed": seed, "format": "json"}
-        async with aclosing(self.connection.stream("POST", "v1/generate", receive, params=wanted)) as images:
-            async for image in images:
-                yield image
+        try:
+            async with aclosing(self.connection.stream("POST", "v1/generate", receive, params=wanted)) as images:
+                async for image in images:
+                    yield image
+        except ProblemError as refusal:
+            params, body = _as_before(wanted, refusal)
+            async with aclosing(
+                self.connection.stream("POST", "v1/generate", receive, params=params, **body)
+            ) as images:
+                async for image in images:
+                    yield image
 
     async def save(self, path: Path, options: Options, progress: bool | None, timeout: float | None) -> SavedGeneration:
         """Generates into a file. It appears only once it is complete.
@@ -142,6 +155,11 @@ class Calls:
         wanted = {**options, "format": _FORMATS[suffix]}
         try:
             return await self.connection.exchange("POST", "v1/generate", receive, params=wanted, timeout=timeout)
+        except ProblemError as refusal:
+            params, body = _as_before(wanted, refusal)
+            return await self.connection.exchange(
+                "POST", "v1/generate", receive, params=params, timeout=timeout, **body
+            )
         finally:
             part.unlink(missing_ok=True)
 
@@ -235,6 +253,18 @@ class Calls:
             error.index = None  # there is only one
             raise
         return answer
+
+
+def _as_before(options: Options, refusal: ProblemError) -> tuple[Options, Mapping[str, Any]]:
+    """Query and body of a request that a server of 0.1 has refused, as it takes them. To be removed in 0.3.
+
+    Raises:
+        ProblemError: the refusal, if it is of another server.
+    """
+    if not refusal.type.startswith("urn:quartet:"):
+        raise refusal
+    label = None if options["label"] is None else str(options["label"])
+    return {"model": options["model"]}, json_body({**options, "model": None, "label": label})
 
 
 async def _images_of(response: httpx.Response) -> AsyncGenerator[Any, None]:

@@ -80,6 +80,18 @@ def _parser(given: Sequence[str], commands: Iterable[str]) -> tuple[argparse.Arg
             from quartet.adopt.command_line import task_of
 
             return make_adopt("quartet", task_of(rest)), 1
+        case ["feedback", *_]:
+            from quartet.feedback import make_parser as make_feedback
+
+            return make_feedback("quartet"), 1
+        case ["captured", *_]:
+            from quartet.captured.command_line import make_parser as make_captured
+
+            return make_captured("quartet"), 0
+        case ["replay", *_]:
+            from quartet.replay.command_line import make_parser as make_replay
+
+            return make_replay("quartet"), 0
         case ["keys", *_]:
             from quartet.keys import make_parser as make_keys
 

@@ -77,6 +77,10 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
     new.add_argument("--requests-per-second", type=float, metavar="N")
     new.add_argument("--items-per-second", type=float, metavar="N")
     new.add_argument("--burst", type=float, metavar="SECONDS", help="of a rate that may come at once (default: 1)")
+    new.add_argument(
+        "--no-capture", action="store_const", const=False, dest="capture",
+        help="nothing that it sends is kept, whatever [capture] of a model says",
+    )  # fmt: skip
     add("list", "list the keys and what they may do")
     rotate = add("rotate", "replace a key by a new one; the old one ends later", shown)
     rotate.add_argument("name")
@@ -116,7 +120,7 @@ def _add(options: argparse.Namespace) -> None:
     if not NAME.fullmatch(options.name):
         raise _Refused(f"{options.name!r} is no name: it has 1 to 64 letters, digits, dots, hyphens and underscores")
     secret = new_secret()
-    names = ("models", "expires", "weight", "requests_per_second", "items_per_second", "burst")
+    names = ("models", "expires", "weight", "requests_per_second", "items_per_second", "burst", "capture")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
 
     def change(document: Any) -> None:
@@ -186,6 +190,7 @@ def _row(name: str, entry: "Entry") -> dict[str, str]:
         "ends": ends,
         "weight": f"{entry.weight:g}",
         "rates": ", ".join(rates),
+        "captured": "" if entry.capture else "never",
     }
 
 

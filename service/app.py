@@ -20,6 +20,7 @@ from service.access.keys import KeyRing
 from service.access.start import ring_of
 from service.api import documentation, health, problems
 from service.api.v1.drift import drift_router
+from service.api.v1.feedback import feedback_router
 from service.api.v1.models import models_router
 from service.api.v1.operations import operation_endpoints
 from service.api.v1.policy import policy_router
@@ -29,6 +30,8 @@ from service.api.v1.versions import versions_router
 from service.api.v2.errors import v2_error
 from service.api.v2.routes import v2_endpoints, v2_router
 from service.api.v2.statistics import Statistics
+from service.capture.capture import Captures
+from service.certificate import Certificate, certificate_of
 from service.errors import QuartetError
 from service.inference.device import available_cpus
 from service.inference.observers import Observers
@@ -58,7 +61,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("service")
 
 _LAST_BATCH_SECONDS = 5.0
-_KEYS_SECONDS = 1.0
+_FILES_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ def create_app(
     board: Board | None = None,
     ring: KeyRing | None = None,
     tracing: "Tracing | None" = None,
+    certificate: Certificate | None = None,
 ) -> Application:
     """The application; its lifespan loads the models and, at the end, finishes accepted work.
 
@@ -97,11 +101,14 @@ def create_app(
         board: exchanges figures with the other processes of the service; by default there are none.
         ring: the API keys; by default what the settings say.
         tracing: traces requests; by default as OpenTelemetry's environment variables configure it.
+        certificate: of the server; by default what the settings say.
 
     Raises:
         InvalidKeys: the key file cannot be read or is invalid.
+        InvalidCertificate: the same of the certificate.
     """
     ring = ring or ring_of(settings)
+    certificate = certificate or certificate_of(settings)
     metrics = Metrics()
     logs = settings.log_level in ("debug", "info")
     board = board or Board()
@@ -110,12 +117,17 @@ def create_app(
     statistics = Statistics()
     tracing = tracing or configured_tracing()
     traces = [tracing] if tracing else []
-    observers = Observers([metrics, *log, lifecycle.shadows, lifecycle.canaries, lifecycle.drifts, statistics, *traces])
+    captures = Captures(
+        settings.captures, registry.tasks, settings.max_pixels, board.shared, lambda event: observers.publish(event)
+    )
+    lifecycle.shadows.disagreed = captures.disagreed
+    of_models = lifecycle.shadows, lifecycle.canaries, lifecycle.drifts, captures
+    observers = Observers([metrics, *log, *of_models, statistics, *traces])
     budget = BodyBudget(int(settings.max_memory_mb * 1_000_000))
     history = History(board, metrics)
     routers = (
         *(policy_router(), trials_router(), drift_router(), versions_router(registry), models_router(registry)),
-        status_router(history),
+        *(feedback_router(), status_router(history)),
     )
     families = (
         Family("/v1", operation_endpoints(registry), routers, problem_json),
@@ -131,6 +143,7 @@ def create_app(
             app.repository = repository_of(settings, registry, observers=observers, opener=opener, policies=policies)
             app.repository.on_change = partial(_models_changed, app)
             lifecycle.begin(app.repository, policies, observers)
+            captures.begin()
             await app.repository.load_all()
         except Exception as error:
             app.failure = error
@@ -139,8 +152,8 @@ def create_app(
         app.ready = True
         model_routes = {endpoint.path for endpoint in endpoints}
         running = [asyncio.create_task(lifecycle.run()), asyncio.create_task(history.run(app.measure, model_routes))]
-        if ring:
-            running.append(asyncio.create_task(_follow_keys(ring)))
+        if followed := [each for each in (ring, certificate) if each]:
+            running.append(asyncio.create_task(_follow(followed)))
         over_grpc = await _serve_grpc(app, ring, statistics)
         yield
         app.ready = False
@@ -153,6 +166,7 @@ def create_app(
         await app.repository.close(min(_LAST_BATCH_SECONDS, settings.shutdown_timeout))
         app.threads.close()
         observers.flush()
+        await captures.close()
         if tracing:
             await asyncio.to_thread(tracing.close)
 
@@ -176,11 +190,14 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
     )
-    app.state_metrics = State(ring)
+    app.captures = captures
+    app.certificate = certificate
+    app.state_metrics = State(ring, certificate)
     metrics.registry.register(app.state_metrics)
     # What holds for every request is a layer here, the innermost first.
     app.add_middleware(Limits, budget=budget, max_body=int(settings.max_body_mb * 1_000_000))
-    app.add_middleware(Gate, ring=ring, unknown=_unknown, refuse=failures.send_failure)
+    metrics_inside = settings.metrics_port is not None
+    app.add_middleware(Gate, ring=ring, unknown=_unknown, refuse=failures.send_failure, metrics_inside=metrics_inside)
     if settings.cors_origins:
         app.allow_origins(settings.cors_origins)
     failures.install(app)
@@ -188,6 +205,7 @@ def create_app(
         for router in family.routers:
             app.include_router(router)
     app.include_router(health.router)
+    app.include_router(health.metrics_router, include_in_schema=not metrics_inside)
     documentation.install(app, registry, keyed=ring is not None)
     problems.install(app)
     page.install(app)
@@ -201,7 +219,7 @@ async def _serve_grpc(app: Application, ring: KeyRing | None, statistics: Statis
     with needs("grpc"):
         from service.api.grpc.server import GrpcServer
     server = GrpcServer(app, ring, _unknown, statistics)
-    port = await server.start(app.settings.host, app.settings.grpc_port)
+    port = await server.start(app.settings.host, app.settings.grpc_port, app.certificate)
     app.state.grpc_port = port
     logger.info("serving gRPC on %s:%d", app.settings.host, port)
     return server
@@ -210,17 +228,19 @@ async def _serve_grpc(app: Application, ring: KeyRing | None, statistics: Statis
 def _models_changed(app: Application) -> None:
     documentation.forget(app)
     app.lifecycle.update()
+    app.captures.update(app.repository.served)
     app.metrics.serve((version.batcher.label, version.device) for version in app.repository.versions)
 
 
-async def _follow_keys(ring: KeyRing) -> None:
-    """Looks every second whether the key file has changed, on a thread: it may be on a slow volume."""
+async def _follow(files: Sequence[KeyRing | Certificate]) -> None:
+    """Looks every second whether files have changed, on a thread: they may be on a slow volume."""
     while True:
-        await asyncio.sleep(_KEYS_SECONDS)
-        try:
-            await asyncio.to_thread(ring.refresh)
-        except Exception:
-            logger.exception("the key file could not be followed; the keys stay as they were")
+        await asyncio.sleep(_FILES_SECONDS)
+        for file in files:
+            try:
+                await asyncio.to_thread(file.refresh)
+            except Exception:
+                logger.exception("keys or certificate could not be followed; they stay as they were")
 
 
 def _unknown(scope: Scope, name: str) -> QuartetError:

@@ -70,6 +70,8 @@ def valid_data_is_accepted(ctx: Any, response: schemathesis.Response, case: sche
         assert response.status_code == 413  # fields of any name may hold files
     elif case.path.endswith("/canary") and case.method == "PUT" and not _is_canary(body):
         assert response.status_code in (404, 422)
+    elif case.path == "/v1/feedback" and not all(_is_feedback(entry) for entry in body["feedback"]):
+        assert response.status_code == 422
     elif (
         len({"confidence", "precision", "recall"} & set(case.query)) > 1
         or is_true("strict")  # no model here has p-values
@@ -83,6 +85,11 @@ def valid_data_is_accepted(ctx: Any, response: schemathesis.Response, case: sche
 
 def _count(value: Any) -> int:
     return len(value) if isinstance(value, list) else 1
+
+
+def _is_feedback(entry: dict[str, Any]) -> bool:
+    """Whether an entry says either what is right or what is true."""
+    return ("right" in entry) != ("truth" in entry)
 
 
 def _is_canary(body: dict[str, Any]) -> bool:

@@ -43,6 +43,9 @@ EXTRAS = {
     "quartet/adopt/": "adopt",
     "quartet/adopt/evaluation.py": "evaluate",
     "quartet/adopt/preprocessing.py": "training",  # timm
+    "quartet/captured/": "server",
+    "quartet/captured/parquet.py": "score",
+    "quartet/replay/": "server",
     "quartet/completion.py": "server",
     "quartet/offline/": "server",
     "quartet/offline/triton_repository.py": "grpc",

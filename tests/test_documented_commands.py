@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from quartet import completion, keys
+from quartet import completion, feedback, keys
 from quartet.adopt import command_line as adopt
+from quartet.captured import command_line as captured
 from quartet.command_line import COMMANDS
 from quartet.conformance import command_line as conformance
 from quartet.offline import command_line as offline
 from quartet.remote import command_line as remote
 from quartet.remote.command_line import VERBS
+from quartet.replay import command_line as replay
 from service.__main__ import make_parser
 from tests.server import ROOT
 from training.command_line import PUBLISHED, read_command, read_data_command, recipe_options
@@ -101,6 +103,12 @@ def accept(words: list[str]) -> None:
             remote.make_parser("").parse_args([verb, *rest])
         case ["quartet", "keys", *_]:
             keys.make_parser("").parse_args(words[1:])
+        case ["quartet", "captured", *_]:
+            captured.make_parser("").parse_args(words[1:])
+        case ["quartet", "replay", *_]:
+            replay.make_parser("").parse_args(words[1:])
+        case ["quartet", "feedback", *rest]:
+            feedback.make_parser("").parse_args(rest)
         case ["quartet", "adopt", *rest]:
             adopt.read_options(rest, "")
         case ["quartet", "conformance", *rest]:

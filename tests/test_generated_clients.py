@@ -208,11 +208,19 @@ def wait_for(found: Callable[[], Any]) -> Any:
     return value
 
 
+def call_feedback(call: Caller):
+    entry = call.models.FeedbackEntry(request="nobody-s", truth="red")
+    answer = call("post_feedback", body=call.models.NewFeedback(feedback=[entry])).parsed
+    assert [each.state for each in answer.results] == ["unknown"]
+    assert call("get_quality", name="classifier").parsed.versions == []
+
+
 def test_every_operation_can_be_called(call: Caller, document: dict[str, Any]):
     call_images(call)
     call_texts_and_rows(call)
     call_models(call)
     call_policy(call)
+    call_feedback(call)
     assert call.called == {
         operation["operationId"] for item in document["paths"].values() for operation in item.values()
     }

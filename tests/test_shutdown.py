@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from service.inference.cuda import cuda_problem
+from tests.compatibility.record import MODELS
 from tests.pictures import encode
 from tests.server import ROOT, Server, environment
 from tests.tiny import solid, write_model, wrong_golden
@@ -166,6 +167,65 @@ def test_sigterm_finishes_a_request_whose_images_wait_and_run(tmp_path: Path):
     assert [result["labels"][0]["label"] for result in answer.json()["results"]] == colours
     assert [result["name"] for result in answer.json()["results"]] == colours
     assert "Traceback" not in "".join(server.lines)
+
+
+def test_sigterm_loses_no_request_and_no_stream(tmp_path: Path):
+    """At the default drain time: every request has its answer, or could not connect, so that it can be sent again."""
+    for name in ("classifier", "decoder"):
+        (tmp_path / name).symlink_to(MODELS / name)
+    server = Server(models=tmp_path)
+    picture = encode(solid("red"))
+    refused: list[Exception] = []
+    broken: list[Exception] = []
+    answered = 0
+
+    def send(keep: bool, pause: float) -> None:
+        nonlocal answered
+        with httpx.Client(
+            base_url=server.url, limits=httpx.Limits(max_keepalive_connections=int(keep)), timeout=PATIENCE,
+            trust_env=False,
+        ) as client:  # fmt: skip
+            while True:
+                try:
+                    client.post("/v1/predict", content=picture).raise_for_status()
+                    answered += 1
+                except httpx.ConnectError as error:
+                    refused.append(error)
+                    return
+                except httpx.HTTPError as error:
+                    broken.append(error)
+                    return
+                time.sleep(pause)
+
+    clients = [threading.Thread(target=send, args=(number % 3 > 0, 0.001 * number)) for number in range(12)]
+    stream = "/v1/generate?count=10000&seed=1&format=npz"
+    with server.client() as client:
+        whole = client.post(stream).content
+        for each in clients:
+            each.start()
+        with client.stream("POST", stream) as response:
+            parts = response.iter_raw(1 << 16)
+            begun = next(parts)
+            while answered < 50 and not broken:
+                time.sleep(0.01)
+            server.process.send_signal(signal.SIGTERM)
+            wait_until_closed(server.port)
+            assert b"".join([begun, *parts]) == whole
+    for each in clients:
+        each.join(PATIENCE)
+    assert server.wait() == 0
+    assert not broken
+    assert len(refused) == len(clients)
+    assert "Traceback" not in "".join(server.lines)
+
+
+def test_sigterm_ends_a_server_whose_clients_keep_unused_connections(tiny_models: Path):
+    server = Server(models=tiny_models)
+    with server.client() as kept, socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as unused:
+        kept.get("/healthz/live")
+        server.process.send_signal(signal.SIGTERM)
+        assert unused.recv(1) == b""
+        assert server.wait() == 0
 
 
 def test_a_request_that_outlasts_the_shutdown_timeout_is_answered_503(tmp_path: Path):

@@ -42,6 +42,17 @@ class Baseline:
         )
 
 
+def beside_baseline(manifest: ManifestBase) -> str:
+    """The figures of a version beside those of its baseline; empty without one."""
+    card, figure = manifest.baseline, manifest.main_figure
+    if card is None or figure is None or figure.name != card.figure:
+        return ""
+    line = f"test {card.figure} {figure.value:.4g}, of the baseline {card.test:.4g}"
+    if card.model_validation is not None:
+        line += f"; validation {card.model_validation:.4g}, of the baseline {card.validation:.4g}"
+    return line
+
+
 def below_baseline(manifest: ManifestBase) -> str:
     """How a version falls short of its baseline on test, beyond its 95 % interval; empty if it does not."""
     card, figure = manifest.baseline, manifest.main_figure

@@ -16,7 +16,7 @@ from rich.console import Console
 from quartet.console import as_typed
 from service.inference.cards import BaselineCard, ManifestBase
 from service.inference.manifest import MODEL
-from training.baseline import below_baseline
+from training.baseline import below_baseline, beside_baseline
 from training.cross_validation import PHASE
 from training.engine.weights import keep_weights
 from training.export import lineage
@@ -60,6 +60,8 @@ def deliver(run: "Run[Any, Any]", drafts: Sequence[Draft]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with run.phase("export and evaluation"):
             write_draft(folder, partial(_write, run, draft, card))
+        if line := beside_baseline(read_manifest(folder)):
+            run.console.print(f"{draft.name}: {line}", markup=False, highlight=False, soft_wrap=True)
     if run.cross_validate:
         _cross_validate(run, run.cross_validate)
     lineage.save(run.folder, read_manifest(drafts_of(run.folder)[0]).history)
@@ -175,6 +177,7 @@ def _write(run: "Run[Any, Any]", draft: Draft, baseline: BaselineCard | None, fo
         estimated=run.estimated and round(run.estimated, 1),
         elapsed=round(time.perf_counter() - run.started, 1),
         failed=run.phases.failed,
+        warnings=run.data.inspection.warnings,
     )
     return manifest
 

@@ -82,6 +82,7 @@ class Options:
     Attributes:
         data: a folder, an archive, a file, a URL or a hub id.
         data_name: what to call the data set in the report; its id, folder or file by default.
+        add: add captured items of the model with feedback to the training split: a folder of captures.
         limit: use at most this many items of each split, for a trial.
         bad: what to do with items that cannot be used; they are named either way.
         device: auto, cpu, cuda or cuda:N.
@@ -102,6 +103,7 @@ class Options:
 
     data: str
     data_name: str | None = None
+    add: Path | None = None
     limit: int | None = None
     bad: Bad = "refuse"
     device: str = "auto"

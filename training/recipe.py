@@ -10,13 +10,14 @@ from PIL.Image import Image
 from torch import nn
 
 from service.inference.cards import ManifestBase
-from training.data.dataset import DataSet
+from training.data.dataset import DataError, DataSet
 from training.engine.checkpoint import FitState
 from training.engine.learner import Learner
 from training.engine.settings import FitSettings
 from training.options import Options
 
 if TYPE_CHECKING:
+    from quartet.captured.items import Captured
     from training.baseline import Baseline
     from training.data.recognise import Recognised, Source
     from training.export.evaluator import Evaluator
@@ -78,6 +79,10 @@ class Recipe(ABC, Generic[OptionsT, DataT]):
     @abstractmethod
     def load(self, options: OptionsT) -> DataT:
         """The data set; raises DataError if it cannot be used."""
+
+    def add(self, data: DataT, items: "Sequence[Captured]") -> DataT:
+        """The data with captured items in its training split; raises DataError if the task has no labels to add."""
+        raise DataError(f"--add: captured items cannot be added to the data of the task {self.name}: leave it out.")
 
     @abstractmethod
     def draw(self, data: DataT) -> Image:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from service.inference.cards import NAME_PATTERN
 from service.inference.manifest import MANIFEST
+from training.data.added import read_captures
 from training.engine.checkpoint import recorded_settings, unfinished
 from training.engine.interrupts import Stopped
 from training.engine.precision import choose_precision
@@ -153,6 +154,8 @@ def make_accelerator(options: Options) -> Accelerator:
 def load(recipe: Recipe[OptionsT, DataT], options: OptionsT) -> tuple[DataT, Path]:
     """The data set, named as in the report, and the folder of the run."""
     data = recipe.load(options)
+    if options.add:
+        data = recipe.add(data, read_captures(options.add, options.name or recipe.model_name(options)))
     data = dataclasses.replace(data, name=options.data_name or data.name)
     return data, options.run_dir or Path("runs") / f"{recipe.run_name(options)}-{data.name.replace('/', '-')}"
 

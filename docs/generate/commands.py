@@ -5,12 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from docs.generate import options
 from docs.generate.tables import table, with_code
-from quartet import completion, keys
+from quartet import completion, feedback, keys
 from quartet.adopt import command_line as adopt
+from quartet.captured import command_line as captured
 from quartet.command_line import COMMANDS
 from quartet.conformance import command_line as conformance
 from quartet.offline import command_line as offline
 from quartet.remote import command_line as remote
+from quartet.replay import command_line as replay
 from service.__main__ import make_parser as make_serve_parser
 from training.command_line import PUBLISHED
 
@@ -26,7 +28,7 @@ def in_markdown() -> str:
         title = f"quartet {name}"
         if name in PUBLISHED:
             sections.append(_section(title, options.about(PUBLISHED[name]), options.rows(PUBLISHED[name])))
-        elif name == "keys":
+        elif name in ("keys", "captured"):
             sections += _group(title, "COMMAND", parsers[name])
         elif name not in _OF_RECIPES:
             sections.append(_section(title, parsers[name].description or "", _rows(parsers[name])))
@@ -38,10 +40,17 @@ def in_markdown() -> str:
 
 
 def _parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    for top in (make_serve_parser("quartet"), offline.make_parser("quartet"), keys.make_parser("quartet")):
+    for top in (
+        make_serve_parser("quartet"),
+        offline.make_parser("quartet"),
+        keys.make_parser("quartet"),
+        captured.make_parser("quartet"),
+        replay.make_parser("quartet"),
+    ):
         yield from _commands_of(top).items()
     yield "adopt", adopt.make_parser("quartet")
     yield "conformance", conformance.make_parser("quartet")
+    yield "feedback", feedback.make_parser("quartet")
     yield "completion", completion.make_parser("quartet")
 
 

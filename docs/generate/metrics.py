@@ -38,10 +38,16 @@ REMEDIES = {
     "quartet_canary_failed_total": "a canary that fails too often is withdrawn by its "
     "[policy](../guides/versions.md#canary-a-share-of-the-calls)",
     "quartet_canary_unfamiliar_total": "compare its share of the rated answers with that of the default version",
+    "quartet_captured_dropped_total": "`queue`, `error`: the disk is slow or fails, see the log; `disk`: make room, or "
+    "lower `min_free_mb` of the [policy](../guides/captures.md)",
+    "quartet_captured_bytes": "at `max_mb` of the [policy](../guides/captures.md) the oldest items give way",
+    "quartet_feedback_total": "compare the shares of right answers of the versions",
     "quartet_drift_distance": "`GET /v1/models/NAME/drift` has both histograms",
     "quartet_drifted_features": "see [drift](../guides/drift.md#what-to-do)",
     "quartet_estimated_accuracy": "when it is low: as for drift",
     "quartet_key_expiry_timestamp_seconds": "when it is near: `quartet keys rotate NAME`",
+    "quartet_tls_certificate_expiry_timestamp_seconds": "when it is near: renew the certificate; the log says "
+    "why a renewed one [is not used](../guides/listen.md#tls)",
     "quartet_memory_available_bytes": "when it is low: serve fewer models, or lower QUARTET_MAX_MEMORY_MB",
     "quartet_gpu_memory_free_bytes": "when it is low: lower QUARTET_GPU_MEMORY_MB or QUARTET_MAX_BATCH",
     "quartet_workers_ready": "when it is low: the log says why a worker ended",

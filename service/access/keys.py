@@ -9,6 +9,7 @@
     requests_per_second = 10
     items_per_second = 100
     burst = 5                        # seconds of either rate that may come at once
+    capture = false                  # nothing that it sends is kept, whatever the policies say
     previous = { sha256 = "…", until = 2026-12-01T00:00:00Z }  # of a key that was rotated
 
 A key has 256 random bits, so it cannot be guessed, and its digest needs no salt and no slow hash.
@@ -81,6 +82,7 @@ class Entry(_Part):
     requests_per_second: _Positive | None = None
     items_per_second: _Positive | None = None
     burst: _Positive = 1.0
+    capture: Annotated[bool, Field(strict=True)] = True
     previous: Previous | None = None
 
 
@@ -96,6 +98,7 @@ class Key:
         requests: limits the requests of a second.
         items: limits the items.
         personal: whether it stands for one user, whose requests share a turn in the queue.
+        capture: whether what it sends may be kept.
     """
 
     name: str
@@ -105,6 +108,7 @@ class Key:
     requests: Limit | None = None
     items: Limit | None = None
     personal: bool = True
+    capture: bool = True
 
     @property
     def limits(self) -> list[Limit]:
@@ -153,7 +157,7 @@ def parse_keys(text: str) -> dict[str, Entry]:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also of a number with more digits than Python converts
         raise InvalidKeys(f"it is not valid TOML: {error}") from None
     entries: dict[str, Entry] = {}
     names: dict[str, str] = {}
@@ -298,6 +302,7 @@ class KeyRing:
             entry.weight,
             limit("requests", entry.requests_per_second),
             limit("items", entry.items_per_second),
+            capture=entry.capture,
         )
         expires = entry.expires.timestamp() if entry.expires else math.inf
         yield Found(key, bytes.fromhex(entry.sha256), expires)

@@ -45,6 +45,7 @@ _TAGS = {
     "inference": "What models answer. An operation for each kind of model; `model` selects one.",
     "models": "Which models are served, how good they are, and samples to try them with.",
     "serving policy": "Which versions of a model answer. Changes need a key with the scope `admin`.",
+    "feedback": "Which answers were right, and how good those of each version were.",
     "operations": "Probes, metrics, and the last hour in figures.",
 }
 _TIMING = {

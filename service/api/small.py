@@ -12,18 +12,20 @@ from service.errors import BodyTooLarge
 _MOST_BYTES = 16_384
 
 
-async def small_body(request: Request) -> bytes:
-    """The body; raises BodyTooLarge once it is larger than any change needs, so that parsing never takes long."""
+async def small_body(request: Request, most: int = _MOST_BYTES) -> bytes:
+    """The body; raises BodyTooLarge once it is larger than the route needs, so that parsing never takes long."""
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > _MOST_BYTES:
-            raise BodyTooLarge(f"The body is over {_MOST_BYTES} bytes, which no change needs.")
+        if len(body) > most:
+            raise BodyTooLarge(f"The body is over {most} bytes, which this route never needs: send less at a time.")
     return body
 
 
 class SmallBody(APIRoute):
     """A route whose body is refused when it is larger than any change: FastAPI would parse it on the event loop."""
+
+    most_bytes = _MOST_BYTES
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -31,7 +33,7 @@ class SmallBody(APIRoute):
             return handle
 
         async def limited(request: Request) -> Response:
-            body = await small_body(request)
+            body = await small_body(request, self.most_bytes)
 
             async def again() -> Message:
                 return {"type": "http.request", "body": body, "more_body": False}

@@ -2,6 +2,7 @@
 
 import asyncio
 import http
+import itertools
 import math
 import re
 import time
@@ -15,6 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp, Scope
 from uvicorn.server import ServerState
 
+from service.access.local import UNIX
 from service.http.cycle import Cycle
 from service.http.pool import Pool
 
@@ -34,6 +36,9 @@ _SLICE = 1 << 16
 _CHUNKED_SLICE = 1 << 10
 # An idle connection is kept longer than load balancers keep theirs: otherwise they would use a closed one.
 _KEEP_ALIVE_SECONDS = 75.0
+# Seconds after the end of the server in which a client that keeps its connection may still send a request. Closing at
+# once would lose a request that is on its way.
+_LAST_REQUEST_SECONDS = 1.0
 # Seconds without a byte of the response taken by the client.
 _STALL_SECONDS = 120.0
 # Seconds for which a request may wait for its client. Until it ends, it holds a lease on a version of a model.
@@ -42,6 +47,8 @@ _REQUEST_SECONDS = 900.0
 _HALF_CLOSED_SECONDS = 1.0
 # Seconds for which a client may read a response that came before the end of its body.
 _LINGER_SECONDS = 2.0
+# Clients of a Unix socket have a number in place of a port.
+_UNIX_CLIENTS = itertools.count(1)
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _UPGRADE = re.compile(rb"\nupgrade[ \t]*:", re.IGNORECASE)
 
@@ -86,24 +93,29 @@ class Connection(asyncio.Protocol):
         self.writable.set()
         self._unwritten: list[bytes] = []
         self._lingering = False  # closed except for what the client still reads
+        self._ending = False  # the server ends
         self.since = self._marked_at = time.monotonic()
         self._received = self._marked = 0  # bytes so far, and the count when progress was seen last
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
-        addresses = (transport.get_extra_info(name) for name in ("peername", "sockname"))
-        self._client, self._server = (address and address[:2] for address in addresses)
+        peer, own = (transport.get_extra_info(name) for name in ("peername", "sockname"))
+        if isinstance(own, str):  # the path of a Unix socket, whose clients have no address
+            self._client, self._server = (UNIX, next(_UNIX_CLIENTS)), (own, None)
+        else:
+            # IPv4 over a socket for both, as others write it: networks of proxies are compared with it.
+            self._client = peer and (peer[0].removeprefix("::ffff:"), peer[1])
+            self._server = own and own[:2]
+        self._scheme = "https" if transport.get_extra_info("ssl_object") else "http"
         self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn's type names its own protocols
-        if self._pool.make_room(self._state.connections):
+        if self._pool.join(self):
             self._pool.idle[self] = None
         else:
             self.refuse(503, "too many connections: try again later")
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._state.connections.discard(self)
-        self._pool.idle.pop(self, None)
-        self._pool.reads.cancel(self)
-        self._pool.pipelined.cancel(self)
+        self._pool.leave(self)
         self._pipeline.clear()
         self._buffer.clear()
         if self._cycle is not None:
@@ -138,11 +150,19 @@ class Connection(asyncio.Protocol):
         self.writable.set()
 
     def shutdown(self) -> None:
-        """Called by uvicorn when the server ends: closes the connection after the current response."""
+        """Called by uvicorn when the server ends: closes the connection after the next response that can say so.
+
+        That is the current one, unless its head has been sent. Without a request, the connection closes in a while.
+        """
+        self._ending = True
         if self._cycle is None or self._cycle.complete:
-            self.close()
-        else:
+            self._loop.call_later(_LAST_REQUEST_SECONDS, self._close_unused)
+        elif not self._cycle.started:
             self._cycle.keep_alive = False
+
+    def _close_unused(self) -> None:
+        if self._answered and not self._in_body:
+            self.close()
 
     # What the cycle calls.
 
@@ -203,6 +223,8 @@ class Connection(asyncio.Protocol):
         else:
             self.resume_reading()
             self._pool.idle[self] = None
+            if self._ending:
+                self._loop.call_later(_LAST_REQUEST_SECONDS, self._close_unused)
 
     def close(self, *, linger: bool = True) -> None:
         """Closes the connection.
@@ -324,7 +346,7 @@ class Connection(asyncio.Protocol):
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": version,
             "method": self._parser.get_method().decode("ascii"),
-            "scheme": "http",
+            "scheme": self._scheme,
             "path": urllib.parse.unquote(path) if "%" in path else path,
             "raw_path": url.path,
             "query_string": url.query or b"",

@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -52,6 +52,20 @@ class TensorSpec(Card):
     shape: tuple[int, ...]
 
 
+class AddedCard(Card):
+    """Captured items whose truth was known, added to the training split.
+
+    Attributes:
+        items: that were added.
+        repeated: left out, since a split of the data had the same input.
+        unusable: left out, since they did not fit the data.
+    """
+
+    items: int
+    repeated: int
+    unusable: int
+
+
 class DataCard(Card):
     """The data that a model was trained and measured on, with the number of items in each split.
 
@@ -61,6 +75,7 @@ class DataCard(Card):
         division: sha256 of the indices of the calibration half of validation (int64, little-endian, ascending); None
             if it was not recorded. The history says for what each half was used.
         held_out: the splits whose items were taken from the training split; None if that was not recorded.
+        added: what was added to the training split, which `train` counts and `fingerprint` does not; None for nothing.
     """
 
     name: str
@@ -70,6 +85,7 @@ class DataCard(Card):
     test: int
     division: str | None = optional(None)
     held_out: tuple[str, ...] | None = optional(None)
+    added: AddedCard | None = optional(None)
 
 
 class TrainingCard(Card):
@@ -310,7 +326,13 @@ class MainFigure(NamedTuple):
 
 
 class ManifestBase(Card):
-    """The manifest of any task."""
+    """The manifest of any task.
+
+    Attributes:
+        former_tasks: names that manifests of earlier versions state in place of `task`.
+    """
+
+    former_tasks: ClassVar[tuple[str, ...]] = ()
 
     format: Literal[1] = 1
     task: str

@@ -8,15 +8,19 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pydantic_core
 from pydantic import ValidationError
 
+from quartet import __version__
 from service.inference.cards import GoldenCard, ManifestBase
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 GOLDEN: str = GoldenCard.model_fields["file"].default
+# Raised when versions before could misread a manifest. A new field needs none: they refuse it.
+FORMAT: int = ManifestBase.model_fields["format"].default
 _MOST_BYTES = 16_000_000
 _FOLDERS = re.compile(r"(?<![\w.])/(?=\S)(?:[^/\n\"':]+/)*(?=[^/\s\"':])")
 
@@ -57,21 +61,40 @@ def read_manifest(folder: Path, kinds: Mapping[str, type[ManifestBase]]) -> Mani
         raise InvalidModel(f"{MANIFEST}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise InvalidModel(f"{MANIFEST}: is not JSON: {error}") from None
-    task = document.get("task") if isinstance(document, dict) else None
-    if not isinstance(task, str) or task not in kinds:
-        raise InvalidModel(f"{MANIFEST}: task: {task!r} is not one of {', '.join(kinds)}")
-    try:
-        manifest = kinds[task].model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise InvalidModel(f"{MANIFEST}: {field}: {first['msg']}") from None
+    manifest = _validate(document, kinds)
     of_variants = {name for variant in manifest.variants for name in (variant.file, variant.golden.file)}
     needed = (MODEL, manifest.golden.file, *manifest.companions)
     check_files(
         folder, manifest, dict.fromkeys((*needed, *(name for name in manifest.files if name not in of_variants)))
     )
     return manifest
+
+
+def _validate(document: Any, kinds: Mapping[str, type[ManifestBase]]) -> ManifestBase:
+    if not isinstance(document, dict):
+        raise InvalidModel(f"{MANIFEST}: is not a JSON object")
+    written = document.get("format")
+    if isinstance(written, int) and written > FORMAT:
+        raise InvalidModel(
+            f"{MANIFEST}: format: a newer Quartet has written format {written}, and Quartet {__version__} reads up to "
+            f"{FORMAT}: update Quartet here, or export the model again with this version"
+        )
+    task = document.get("task")
+    former = {name: kind for kind in kinds.values() for name in kind.former_tasks}
+    kind = (former | dict(kinds)).get(task) if isinstance(task, str) else None
+    if kind is None:
+        raise InvalidModel(f"{MANIFEST}: task: {task!r} is not one of {', '.join(kinds)}")
+    try:
+        return kind.model_validate({**document, "task": kind.model_fields["task"].default})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field, problem = ".".join(str(part) for part in first["loc"]), first["msg"]
+        if first["type"] == "extra_forbidden":
+            problem = (
+                f"Quartet {__version__} has no such field: if a newer one has written it, update Quartet here; "
+                "otherwise remove it"
+            )
+        raise InvalidModel(f"{MANIFEST}: {field}: {problem}") from None
 
 
 def check_files(folder: Path, manifest: ManifestBase, names: Iterable[str]) -> None:

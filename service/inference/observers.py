@@ -39,6 +39,7 @@ class CallEnded:
         outputs: their results; those of watched calls too.
         version: that answered a watched call; None for other calls.
         shadow: the version that gets a copy of the call, without a lease.
+        asked: what the call was asked and what it answered (`service.capture.asked.Asked`), if its model has captures.
     """
 
     labels: Sequence[Label]
@@ -52,6 +53,7 @@ class CallEnded:
     outputs: Sequence[Any] = ()
     version: "Version | None" = None
     shadow: "Version | None" = None
+    asked: Any = None
 
 
 @dataclass(slots=True)

@@ -42,11 +42,12 @@ class CallScope(QueuedCall):
         leases: of the models in use.
         inputs: the first items that went through a model, if an observer asks for tensors or the call has a shadow.
         outputs: their results; those of watched calls too.
+        asked: see `CallEnded`.
         error: name of the error that ended the call. The exception itself would keep the call's frames, and with them
             its body, until the garbage collector runs.
     """
 
-    __slots__ = ("_models", "_observers", "_repository", "error", "inputs", "leases", "outputs")
+    __slots__ = ("_models", "_observers", "_repository", "asked", "error", "inputs", "leases", "outputs")
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class CallScope(QueuedCall):
         self.leases: list[Lease] = []
         self.inputs: Sequence[Any] = ()
         self.outputs: Sequence[Any] = ()
+        self.asked: Any = None
         self.error: str | None = None
 
     async def __aenter__(self) -> Self:
@@ -96,7 +98,7 @@ class CallScope(QueuedCall):
                 CallEnded(
                     labels, self.owner, self.started, self.decode_times, self.queue_seconds,
                     self.inference_seconds, self.error, self.inputs, self.outputs,
-                    first.version if first.watched else None, first.shadow,
+                    first.version if first.watched else None, first.shadow, self.asked,
                 )
             )  # fmt: skip
 

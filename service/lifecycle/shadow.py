@@ -52,6 +52,9 @@ class Shadows:
         publish: receives `AnswersCompared`.
         decide: is told whether to promote the candidate of a model or to withdraw it, and why; again each second until
             the policy has no such shadow any more. Each process may do so.
+
+    Attributes:
+        disagreed: is told of an item on which the candidate disagrees: what its call asked, and the item's index.
     """
 
     tensors = False
@@ -69,6 +72,7 @@ class Shadows:
         self._open_call = open_call
         self._publish = publish
         self._decide = decide
+        self.disagreed: Callable[[Any, int], None] = lambda _asked, _index: None
         self._trials: dict[str, Trial] = {}
         self._problems: dict[str, tuple[str, str, str]] = {}
         self._load = Load()
@@ -184,7 +188,7 @@ class Shadows:
         # The policy may have changed since the call began.
         if trial is None or (trial.default, trial.candidate) != (version, candidate):
             return 0
-        dropped = trial.offer(event.inputs, event.outputs)
+        dropped = trial.offer(event.inputs, event.outputs, event.asked)
         if len(trial) and (self._running is None or self._running.done()):
             self._running = asyncio.get_running_loop().create_task(self._run())
         return dropped
@@ -219,7 +223,7 @@ class Shadows:
                 return False, 0.0
             busy = self._load.busy or version.batcher.others_busy
             pairs = trial.take(self._room(trial, version, busy))
-            answers = await _infer(call, version, [item for item, _ in pairs])
+            answers = await _infer(call, version, [pair.item for pair in pairs])
         await self._count(trial, pairs, answers)
         if trial.failures >= _FAILURES:
             trial.paused_until = time.monotonic() + _FAILING_SECONDS
@@ -255,7 +259,10 @@ class Shadows:
                 comparisons += trial.compare(answered)
         compared, agreed, failed = trial.record(comparisons)
         self._tell(trial, compared=compared, agreed=agreed, failed=failed, dropped=dropped)
-        compared_pairs = zip(answered, comparisons[len(comparisons) - len(answered) :], strict=True)
+        compared_pairs = list(zip(answered, comparisons[len(comparisons) - len(answered) :], strict=True))
+        for (pair, _), comparison in compared_pairs:
+            if pair.asked is not None and comparison is not None and not comparison.agrees:
+                self.disagreed(pair.asked, pair.number)
         differing = [
             (*pair, comparison)
             for pair, comparison in compared_pairs

@@ -5,7 +5,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,8 +23,21 @@ logger = logging.getLogger(__name__)
 _MOST_ITEMS = 256
 _MOST_BYTES = 32_000_000
 
-# An item and the row of the default version.
-Pair = tuple[Any, Row]
+
+class Pair(NamedTuple):
+    """An item, and what the default version answered.
+
+    Attributes:
+        item: as the model takes it.
+        row: of the default version.
+        asked: of the call; see `CallEnded`.
+        number: index of the item in the call.
+    """
+
+    item: Any
+    row: Row
+    asked: Any = None
+    number: int = 0
 
 
 class Trial:
@@ -68,7 +81,7 @@ class Trial:
         self._task = task
         self._manifests = default.manifest, candidate.manifest
         self._companion = default.companion
-        self._waiting: deque[tuple[Any, Row, int]] = deque()
+        self._waiting: deque[tuple[Pair, int]] = deque()
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -84,16 +97,16 @@ class Trial:
             self.decided = None
         self.goal = goal
 
-    def offer(self, items: Sequence[Any], rows: Sequence[Row]) -> int:
-        """Puts items with the default's answers in line; returns how many found no room."""
+    def offer(self, items: Sequence[Any], rows: Sequence[Row], asked: Any = None) -> int:
+        """Puts items of a call with the default's answers in line; returns how many found no room."""
         offered = min(len(items), len(rows))
         for number, (item, row) in enumerate(zip(items, rows, strict=False)):
             if len(self._waiting) >= _MOST_ITEMS:
                 return offered - number
-            size = _size(item) + _size(row)
+            size = _size(item) + _size(row) + (asked.size(number) if asked is not None else 0)
             if self._bytes + size > _MOST_BYTES:
                 return offered - number
-            self._waiting.append((_own(item), _own(row), size))
+            self._waiting.append((Pair(_own(item), _own(row), asked, number), size))
             self._bytes += size
         return 0
 
@@ -101,9 +114,9 @@ class Trial:
         """The next items, at most `count`."""
         taken: list[Pair] = []
         while self._waiting and len(taken) < count:
-            item, row, size = self._waiting.popleft()
+            pair, size = self._waiting.popleft()
             self._bytes -= size
-            taken.append((item, row))
+            taken.append(pair)
         return taken
 
     def clear(self) -> int:
@@ -116,7 +129,7 @@ class Trial:
     def compare(self, answered: Sequence[tuple[Pair, Row]]) -> list[Comparison | None]:
         """Compares rows of both; None for one that is no answer. Safe on any thread."""
         began = time.perf_counter()
-        found = [self._compared(ours, theirs) for (_, ours), theirs in answered]
+        found = [self._compared(ours.row, theirs) for ours, theirs in answered]
         self.seconds_to_compare = (time.perf_counter() - began) / max(1, len(found))
         return found
 
@@ -147,7 +160,7 @@ class Trial:
         assert self._task.agreement is not None  # noqa: S101 - the versions could be compared
         write = self._task.agreement.result
         default, candidate = self._manifests
-        for (item, ours), theirs, comparison in pairs:
+        for (item, ours, *_), theirs, comparison in pairs:
             try:
                 sample = self._sample(item)
                 answers = write(default, item, ours), write(candidate, item, theirs)

@@ -76,3 +76,37 @@ class RequestEnded:
     seconds: float
     time: float
     trace: Trace | None = None
+
+
+@dataclass(slots=True)
+class ItemsCaptured:
+    """Inputs were kept with their answers, or should have been.
+
+    Attributes:
+        model: the name.
+        kept: items by strategy.
+        dropped: items by the reason why they were not kept.
+        bytes: of all items of the model; None if that has not changed.
+    """
+
+    model: str
+    kept: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    bytes: int | None = None
+
+
+@dataclass(slots=True)
+class FeedbackGiven:
+    """People have said what they think of answers.
+
+    Attributes:
+        model: the name.
+        version: that answered.
+        outcome: right, wrong, or scored for a figure that is no share.
+        count: answers.
+    """
+
+    model: str
+    version: str
+    outcome: str
+    count: int

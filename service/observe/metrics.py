@@ -14,7 +14,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from service.inference.observers import BatchRan, CallEnded, DropReason, ItemsDropped, Label, SelfChecked
-from service.observe.events import AnswersCompared, AnswersCounted, RequestEnded
+from service.observe.events import AnswersCompared, AnswersCounted, FeedbackGiven, ItemsCaptured, RequestEnded
 
 # Bounds of the buckets of seconds.
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -125,6 +125,25 @@ class Metrics:
             "quartet_canary_unfamiliar", "Answers to out-of-distribution inputs, for models with a canary", _VERSION,
             registry=registry,
         )  # fmt: skip
+        self.captured = Counter(
+            "quartet_captured_items", "Inputs kept with their answers, by the strategy that wanted them",
+            ("model", "strategy"), registry=registry,
+        )  # fmt: skip
+        self.not_captured = Counter(
+            "quartet_captured_dropped",
+            "Inputs that were to be kept and were not: the queue was full, the disk nearly full (disk) or failing "
+            "(error), or the input unreadable",
+            ("model", "reason"), registry=registry,
+        )  # fmt: skip
+        self.captured_bytes = Gauge(
+            "quartet_captured_bytes", "Size of the kept inputs and answers of a model", ("model",), registry=registry,
+            multiprocess_mode="mostrecent",
+        )  # fmt: skip
+        self.feedback = Counter(
+            "quartet_feedback",
+            "Answers of which somebody has said that they were right or wrong, or which were scored against the truth",
+            ("model", "version", "outcome"), registry=registry,
+        )  # fmt: skip
         self._served: set[tuple[str, str, str, str, str]] = set()
 
     def observe(self, events: Sequence[Any]) -> None:
@@ -156,6 +175,10 @@ class Metrics:
                     counter.labels(event.model, event.version, event.candidate).inc(getattr(event, name))
             elif type(event) is AnswersCounted:
                 self._count_answers(event)
+            elif type(event) is ItemsCaptured:
+                self._count_captured(event)
+            elif type(event) is FeedbackGiven:
+                self.feedback.labels(event.model, event.version, event.outcome).inc(event.count)
             elif type(event) is SelfChecked:
                 self.self_check_seconds.labels(*event.label).inc(event.seconds)
                 self.self_check_failed.labels(*event.label).inc(event.failed)
@@ -177,6 +200,14 @@ class Metrics:
         self.canary_unfamiliar.labels(*event.label).inc(event.unfamiliar)
         for label, count in event.labels.items():
             self.canary_labels.labels(*event.label, label).inc(count)
+
+    def _count_captured(self, event: ItemsCaptured) -> None:
+        for strategy, count in event.kept.items():
+            self.captured.labels(event.model, strategy).inc(count)
+        for reason, count in event.dropped.items():
+            self.not_captured.labels(event.model, reason).inc(count)
+        if event.bytes is not None:
+            self.captured_bytes.labels(event.model).set(event.bytes)
 
     def serve(self, served: Iterable[tuple[Label, str]]) -> None:
         """Says what is served now: the label and the device of each version."""

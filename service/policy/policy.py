@@ -1,4 +1,4 @@
-"""The serving policy of a model: which versions are loaded, the default, aliases, canary and shadow."""
+"""The serving policy of a model: which versions are loaded, the default, aliases, canary, shadow and captures."""
 
 import datetime
 import re
@@ -16,11 +16,14 @@ from pydantic import (
     model_validator,
 )
 
+from service.policy.capture import Capture
+
 LATEST = "latest"
 # Aliases are parts of paths, beside which these names stand.
 RESERVED = {
-    LATEST, "aliases", "audit", "canary", "drift", "load", "pin", "policy", "promote", "rollback", "shadow", "unload"
-}  # fmt: skip
+    *(LATEST, "aliases", "audit", "canary", "drift", "load", "pin", "policy", "promote", "quality", "rollback"),
+    *("shadow", "unload"),
+}
 _ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 NUMBER = re.compile(r"[0-9]{1,18}")
 # A policy must not make a server load, list or log without end.
@@ -176,6 +179,8 @@ class Policy(_Table):
         aliases: names of versions.
         canary: a version that answers a share of the calls.
         shadow: a version whose answers are only compared.
+        capture: which inputs are kept with their answers; None for none.
+        feedback: whether feedback on answers is counted; with `capture` it always is.
     """
 
     serve: Annotated[bool, Field(strict=True)] = True
@@ -189,6 +194,8 @@ class Policy(_Table):
     aliases: Mapping[str, Number] = Field({}, max_length=_MOST_VERSIONS)
     canary: Canary | None = None
     shadow: Shadow | None = None
+    capture: Capture | None = None
+    feedback: Annotated[bool, Field(strict=True)] = False
 
     @field_validator("aliases")
     @classmethod

@@ -11,6 +11,8 @@ from service.catalogue import CATALOGUE, PAGES
 from service.errors import QuartetError, truncate
 
 MEDIA_TYPE = "application/problem+json"
+# Clients of 0.1 know a problem by such a type alone, not by its code. To be removed in 0.3.
+_FORMER_CLIENT, _FORMER_TYPE = b"quartet/0.1.", "urn:quartet:problem:"
 
 
 class ProblemError(BaseModel):
@@ -83,6 +85,8 @@ def problem_json(failure: QuartetError, scope: Scope) -> Response:
     """The document that `Problem` describes."""
     root: str = scope.get("root_path", "").rstrip("/")
     content = _content(failure, root, truncate(scope["path"]), scope.get("quartet.id", ""))
+    if any(name == b"user-agent" and value.startswith(_FORMER_CLIENT) for name, value in scope.get("headers", ())):
+        content["type"] = f"{_FORMER_TYPE}{failure.slug}"
     return Response(pydantic_core.to_json(content), failure.status, failure.headers, MEDIA_TYPE)
 
 

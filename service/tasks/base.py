@@ -87,11 +87,13 @@ class Records:
         columns: names of the columns that an input is made from, given the manifest.
         read: the inputs of some records (mappings by column), given the manifest; raises `InvalidRequest`.
         cell: the value of a cell of a CSV file.
+        write: the inverse of `read` for a single input; None if inputs are not worth keeping.
     """
 
     columns: Callable[[Any], tuple[str, ...]]
     read: Callable[[list[Any], Any], Sequence[Any]]
     cell: Callable[[str], Any] = str
+    write: Callable[[Any, Any], dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,34 @@ class Agreement:
     result: Callable[[Any, Any, Row], dict[str, Any]]
 
 
+class Score(NamedTuple):
+    """How well an answer fits the truth; the figure of many answers is the sum of `points` over that of `weight`."""
+
+    points: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """How a task reads and scores feedback.
+
+    Attributes:
+        figure: what the scores amount to.
+        read: the truth as it is stored, from JSON; raises ValueError with what it has to be.
+        gist: of a result of the task's operation, what `score` needs, as JSON types; None if the result is empty.
+        score: of a gist and a truth that `read` has returned.
+        confirmed: the truth that makes a gist right; None if an answer can be right without being exact.
+        rated: whether right and wrong, said of an answer, count for the figure too.
+    """
+
+    figure: str
+    read: Callable[[Any], Any]
+    gist: Callable[[dict[str, Any]], Any]
+    score: Callable[[Any, Any], Score]
+    confirmed: Callable[[Any], Any] = lambda _: None
+    rated: bool = False
+
+
 class Statistic(NamedTuple):
     """A statistic of a model's inputs or answers.
 
@@ -295,6 +325,7 @@ class Task:
             the companion; None if there are none.
         details: describes what a version's manifest does not, given its companion.
         agreement: compares the answers of versions; None if they cannot be compared.
+        truth: how feedback on answers of a model is scored, given its manifest; None if only right and wrong count.
         statistics: what is counted of inputs and answers, to notice drift; None if nothing is.
     """
 
@@ -305,4 +336,5 @@ class Task:
     samples: Callable[[Mapping[str, Any], Any, Any], list[Sample]] | None = None
     details: Callable[[Any], BaseModel] | None = None
     agreement: Agreement | None = None
+    truth: Callable[[Any], Truth] | None = None
     statistics: Statistics | None = None

@@ -68,7 +68,7 @@ def test_every_command_is_described():
         assert f"### quartet {name}" in text
     assert "| `--if-agreement SHARE` |" in text
     assert "| `-o, --option NAME=VALUE` |" in text
-    assert text.count("`--server URL`") == 3  # of models and predict, and once for all verbs
+    assert text.count("`--server URL`") == 5  # of models, predict, feedback and replay, and once for all verbs
 
 
 def test_every_recipe_is_described():

@@ -1,7 +1,7 @@
 import pytest
 
 from service.inference.cards import BaselineCard, MainFigure
-from training.baseline import Baseline, below_baseline
+from training.baseline import Baseline, below_baseline, beside_baseline
 
 
 class Manifest:
@@ -30,6 +30,15 @@ class Manifest:
 )
 def test_a_model_is_worse_than_its_baseline_beyond_its_interval(manifest, is_below):
     assert ("mine is worse than its baseline" in below_baseline(manifest)) == is_below
+
+
+def test_the_figures_of_a_model_and_its_baseline_stand_side_by_side():
+    assert beside_baseline(Manifest(0.80, (0.70, 0.88), 0.82)) == "test accuracy 0.8, of the baseline 0.82"
+    with_validation = Manifest(0.80, None, 0.82)
+    with_validation.baseline = with_validation.baseline.model_copy(update={"model_validation": 0.95})
+    assert beside_baseline(with_validation).endswith("; validation 0.95, of the baseline 0.9")
+    assert not beside_baseline(Manifest(0.80, None, None))
+    assert not beside_baseline(Manifest(0.80, None, 0.82, figure="map"))
 
 
 def test_a_baseline_is_measured_on_test_for_its_card():

@@ -76,6 +76,13 @@ def test_a_failing_score_costs_the_version_only_the_score(run, draft, tmp_path, 
     assert "IndexError: no features" in (tmp_path / "run" / FAILURES).read_text()
 
 
+def test_the_card_has_the_warnings_of_the_data(run, draft, tmp_path, colours, monkeypatch):
+    monkeypatch.setattr(colours.inspection, "warnings", ["possible leak: the file names tell the class"])
+    deliver(run(), [draft("one")])
+    card = (tmp_path / "run" / "export" / "report" / "README.md").read_text()
+    assert "The training warned of its data:\n\n- possible leak: the file names tell the class\n" in card
+
+
 @pytest.mark.parametrize(("test", "is_published"), [(0.5, True), (1.1, False)])
 def test_what_is_worse_than_its_baseline_is_published_with_yes(test, is_published, run, draft, tmp_path):
     line = Baseline(name="a line", figure="accuracy", validation=0.9, items=7, test=lambda: test)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from PIL.Image import Image
 from torch import nn
 
+from quartet.captured.items import Captured
 from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL, sha256
 from service.inference.session import Session
@@ -18,6 +19,7 @@ from service.tasks.cards import ImageInput
 from service.tasks.classification.manifest import ClassifierManifest
 from training.backbones.registry import check_backbone
 from training.baseline import Baseline
+from training.classification.added import with_captures
 from training.classification.baseline import SAMPLE, features_of, fit_baseline, fitted_images
 from training.classification.choice import FROZEN, augmentation, choose, class_weights, fit_settings
 from training.classification.distill import Guided, Teaching, teach
@@ -80,6 +82,9 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
         if options.implied_arch() == "transfer":
             check_backbone(network.backbone, network.weights)
         return _load(options, options.image_size, override(DEFAULTS["cnn"], options.fit).seed)
+
+    def add(self, data: ImageData, items: Sequence[Captured]) -> ImageData:
+        return with_captures(data, items)
 
     def draw(self, data: ImageData) -> Image:
         return draw_images(data)

@@ -88,7 +88,10 @@ def fingerprint(kind: str, parts: Iterable[bytes]) -> str:
 def fingerprint_like(data: DataSet, recorded: str | None) -> str:
     """The fingerprint of the data to compare with a recorded one: of pixels, if that is, which decodes every image."""
     pixels = getattr(data, "pixel_fingerprint", None)
-    return pixels() if pixels and recorded and recorded.startswith("sha256:") else data.fingerprint
+    if pixels and recorded and recorded.startswith("sha256:"):
+        return str(pixels())
+    added = getattr(data, "added", None)
+    return added.base if added else data.fingerprint
 
 
 def _open_cache() -> sqlite3.Connection:

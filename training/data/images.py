@@ -10,6 +10,7 @@ from service.errors import QuartetError
 from service.tasks.cards import ImageInput
 from service.tasks.images import EncodedImage, decode_for, place
 from training.data import hub
+from training.data.added import Added
 from training.data.contents import examine, fingerprint
 from training.data.dataset import DataError, Inspection, absent_classes
 from training.data.image_leaks import warn_of_image_leaks
@@ -47,6 +48,7 @@ class ImageData:
     fingerprint: str
     held_out: frozenset[str] = frozenset()
     inspection: Inspection = field(default_factory=Inspection)
+    added: Added | None = None
 
     @property
     def division(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -61,7 +63,8 @@ class ImageData:
         """The fingerprint in manifests that are older than content hashes; decodes every image."""
 
         def parts() -> Iterator[bytes]:
-            for split in (self.train, self.validation, self.test):
+            added = self.added.items if self.added else 0
+            for split in (self.train.take(np.arange(len(self.train) - added)), self.validation, self.test):
                 yield from (pixels.tobytes() for pixels in split.images)
                 yield split.labels.tobytes()
 
@@ -140,7 +143,9 @@ def load_images(
         warn_of_image_leaks(inspection, [(items[name], parts[name].images) for name in seen], classes)
     contents = [b"".join([name.encode(), *digests[name], parts[name].labels.tobytes()]) for name in hub.SPLITS]
     identity = fingerprint("files-sha256", [repr(shape).encode(), *contents])
-    return ImageData(name_of(source), classes, **parts, fingerprint=identity, held_out=held_out, inspection=inspection)
+    return ImageData(
+        name_of(source), classes, **parts, fingerprint=identity, held_out=held_out, inspection=inspection, added=None
+    )
 
 
 def common_background(images: Images) -> float | None:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,27 @@ def select(images: Images, indices: npt.NDArray[np.int64]) -> Images:
     if isinstance(images, LazyImages):
         return LazyImages(images.decode, images.indices[indices], images.shape[1:])
     return images[indices]
+
+
+def extended(images: Images, more: Pixels) -> Images:
+    """The images, and further ones after them, which stay in memory."""
+    if not isinstance(images, LazyImages):
+        return np.concatenate((images, more))
+    first = int(images.indices.max(initial=-1)) + 1
+    indices = np.concatenate((images.indices, np.arange(first, first + len(more))))
+    return LazyImages(_Extended(images.decode, first, more), indices, images.shape[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class _Extended:
+    """Decodes images, and gives those from `first` on from memory; can be sent to other processes."""
+
+    decode: Callable[[int], Pixels]
+    first: int
+    more: Pixels
+
+    def __call__(self, index: int) -> Pixels:
+        return self.decode(index) if index < self.first else self.more[index - self.first]
 
 
 def cycled(items: Any, count: int) -> Any:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from service.errors import QuartetError
 from service.tasks.detection.letterbox import Letterbox, letterbox
 from service.tasks.images import EncodedImage
+from training.data.added import Added
 from training.data.contents import examine, file_key, fingerprint
 from training.data.dataset import DataError, Inspection
 from training.data.hub import SPLITS
@@ -88,6 +89,7 @@ class DetectionData:
     test: DetectionSplit
     fingerprint: str
     inspection: Inspection = field(default_factory=Inspection)
+    added: Added | None = None
 
     @property
     def division(self) -> tuple[IntArray, IntArray]:
@@ -165,7 +167,9 @@ def load_detection(
         inspection.notes.append(f"{empty:,} training images have no box: all of them is background")
     contents = (b"".join([name.encode(), *digests[name], *splits[name].annotations()]) for name in SPLITS)
     identity = fingerprint("files-sha256", [repr(size).encode(), *contents])
-    return DetectionData(name_of(source), raw.classes, **splits, fingerprint=identity, inspection=inspection)
+    return DetectionData(
+        name_of(source), raw.classes, **splits, fingerprint=identity, inspection=inspection, added=None
+    )
 
 
 def _hold_out(source: str, raw: RawData, seed: int) -> None:

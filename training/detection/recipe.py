@@ -9,12 +9,14 @@ import numpy as np
 from PIL.Image import Image
 from torch import nn
 
+from quartet.captured.items import Captured
 from service.inference.cards import GoldenCard, ListCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.detection.manifest import DetectorManifest, LetterboxInput
 from training.backbones.registry import check_backbone
 from training.baseline import Baseline
 from training.data.recognise import Recognised, Source
+from training.detection.added import with_captures
 from training.detection.baseline import fit_baseline
 from training.detection.data import DetectionData, load_detection
 from training.detection.evaluation import EVALUATION_BATCH, average_precision
@@ -69,6 +71,9 @@ class DetectionRecipe(Recipe[DetectionOptions, DetectionData]):
         check_backbone(options.network.backbone, options.network.weights)
         seed = override(DEFAULTS, options.fit).seed
         return load_detection(options.data, size=options.image_size, bad=options.bad, limit=options.limit, seed=seed)
+
+    def add(self, data: DetectionData, items: Sequence[Captured]) -> DetectionData:
+        return with_captures(data, items)
 
     def draw(self, data: DetectionData) -> Image:
         return draw_boxes(data)

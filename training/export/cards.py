@@ -9,8 +9,9 @@ from typing import Any
 import numpy.typing as npt
 from torch import nn
 
-from service.inference.cards import DataCard, TrainingCard
+from service.inference.cards import AddedCard, DataCard, TrainingCard
 from service.inference.manifest import MODEL
+from training.data.added import Added
 from training.data.dataset import DataSet
 from training.data.splits import division_digest
 from training.engine.checkpoint import FitState
@@ -21,13 +22,16 @@ from training.report.record import update_record
 def data_card(data: DataSet) -> DataCard:
     """What a model was trained and measured on."""
     held_out: frozenset[str] | None = getattr(data, "held_out", None)  # of images
+    added: Added | None = getattr(data, "added", None)
     return DataCard(
         name=data.name,
-        fingerprint=data.fingerprint,
+        # Versions with the same test split are compared, whatever was added to the training split.
+        fingerprint=added.base if added else data.fingerprint,
         train=len(data.train),
         validation=len(data.validation),
         test=len(data.test),
         division=division_digest(data.division[1]),
+        added=added and AddedCard(items=added.items, repeated=added.repeated, unusable=added.unusable),
         held_out=None if held_out is None else tuple(sorted(held_out, reverse=True)),
     )
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from sklearn.datasets import load_breast_cancer
 
 from service.tasks.tabular.columns import ColumnCard
+from training.data.added import Added
 from training.data.dataset import DataError, Inspection
 from training.data.inspection import Problems, describe_classes, describe_repeats, describe_splits
 from training.data.leaks import Clue, warn_of_columns
@@ -69,6 +70,7 @@ class TabularData:
     fingerprint: str
     ignored: tuple[str, ...] = ()
     inspection: Inspection = field(default_factory=Inspection)
+    added: Added | None = None
 
     @property
     def division(self) -> tuple[Indices, Indices]:
@@ -158,6 +160,7 @@ def load_table(options: TabularOptions) -> TabularData:
         fingerprint=_fingerprint(rows, targets, parts),
         ignored=tuple(name for name in names if name not in {each.name for each in layout}),
         inspection=inspection,
+        added=None,
     )
 
 

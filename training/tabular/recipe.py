@@ -12,6 +12,7 @@ import numpy as np
 from PIL.Image import Image
 from torch import nn
 
+from quartet.captured.items import Captured
 from service.inference.cards import GoldenCard, Use
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.tabular.columns import UNKNOWN, ColumnCard
@@ -38,6 +39,7 @@ from training.report.plots import Curve, write_curves
 from training.report.record import update_record
 from training.run import Run
 from training.tabular import evaluation
+from training.tabular.added import with_captures
 from training.tabular.boosting import Boosting, cost_of_mean, fit_default, fit_mean
 from training.tabular.comparison import (
     DEFAULT,
@@ -86,6 +88,9 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
 
     def load(self, options: TabularOptions) -> TabularData:
         return load_table(options)
+
+    def add(self, data: TabularData, items: Sequence[Captured]) -> TabularData:
+        return with_captures(data, items)
 
     def draw(self, data: TabularData) -> Image:
         return draw_rows(data)

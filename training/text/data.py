@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from training.data.added import Added
 from training.data.dataset import DataError, Inspection
 from training.data.hub import SPLITS
 from training.data.image_sources import class_folders
@@ -71,6 +72,7 @@ class TextData:
     fingerprint: str
     inspection: Inspection = field(default_factory=Inspection)
     text_column: str | None = None
+    added: Added | None = None
 
     @property
     def division(self) -> tuple[Ids, Ids]:
@@ -152,6 +154,7 @@ def load_texts(
         fingerprint=fingerprint,
         inspection=inspection,
         text_column=text_column,
+        added=None,
     )
 
 

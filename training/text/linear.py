@@ -177,7 +177,7 @@ def decide(linear: LinearClassifier, texts: Sequence[Ids]) -> Floats:
 
 
 def choose_votes(logits: Floats, decisions: Floats, labels: Ids) -> Votes:
-    """Those for which the weighted sum makes the labels most likely, without being less accurate than `decisions`.
+    """Those for which the weighted sum makes the labels most likely, without being less accurate than either alone.
 
     The temperature of the sum is cross-fitted: the labels of each fold are scored at the temperature of the others.
     """
@@ -193,4 +193,5 @@ def choose_votes(logits: Floats, decisions: Floats, labels: Ids) -> Votes:
         return int((votes(logits, decisions).argmax(1) == labels).sum())
 
     candidates = [*(Votes(linear=weight) for weight in WEIGHTS), LINEAR_ALONE]
-    return min((votes for votes in candidates if right(votes) >= right(LINEAR_ALONE)), key=loss)
+    least = max(right(NETWORK_ALONE), right(LINEAR_ALONE))
+    return min((votes for votes in candidates if right(votes) >= least), key=loss)

@@ -12,6 +12,7 @@ from PIL.Image import Image
 from tokenizers import Tokenizer
 from torch import nn
 
+from quartet.captured.items import Captured
 from service.inference.cards import GoldenCard
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.text.manifest import TOKENIZER, TextManifest
@@ -39,6 +40,7 @@ from training.report.plots import write_curves
 from training.report.record import update_record
 from training.report.samples import LINES, table_of
 from training.run import Run
+from training.text.added import with_captures
 from training.text.baseline import fit_baseline
 from training.text.data import Ids, TextData, load_texts, recognise_texts
 from training.text.labelled import labelled_texts
@@ -84,6 +86,9 @@ class TextRecipe(Recipe[TextOptions, TextData]):
 
     def load(self, options: TextOptions) -> TextData:
         return _load(options, override(DEFAULTS, options.fit).seed)
+
+    def add(self, data: TextData, items: Sequence[Captured]) -> TextData:
+        return with_captures(data, items)
 
     def draw(self, data: TextData) -> Image:
         labels = data.train.labels

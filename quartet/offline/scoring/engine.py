@@ -117,6 +117,11 @@ class Engine:
             raise
 
     @property
+    def manifest(self) -> Any:
+        """The manifest of the version."""
+        return self._lease.version.manifest
+
+    @property
     def takes(self) -> tuple[str, ...] | None:
         """The columns of an input; None if the operation reads images."""
         return None if self._records is None else self._records.columns(self._lease.version.manifest)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pydantic_core
 
-from service.access.caller import visible
+from service.access.caller import key_of, visible
 from service.api.v1.bodies import reader_of
 from service.errors import BodyTooLarge, InferenceFailed, UnknownModel
 from service.inference.leases import Version
@@ -22,6 +22,8 @@ from service.tasks.call import Call
 from service.tasks.registry import Registry
 
 _PNG = "image/png"
+# A client that sends it, whatever its value, does not want its inputs to be kept.
+_OPT_OUT = b"quartet-no-capture"
 # Results that are written before the event loop gets to serve others.
 _FEW = 64
 
@@ -70,6 +72,8 @@ def _endpoint(task: Task, operation: Operation) -> Any:
         exchange.charge(items)
         answer = await operation.run(call)
         if isinstance(answer, Results):
+            if version.name in app.captures.models:
+                _note(exchange, call, operation, answer)
             document = {**call.signature, **answer.common, "results": answer.items}
             few = len(answer.items) <= _FEW
             return Answer(_to_json(document) if few else await _write(document), timing=_timing(scope))
@@ -78,6 +82,21 @@ def _endpoint(task: Task, operation: Operation) -> Any:
         return _stream(answer)
 
     return endpoint
+
+
+def _note(exchange: Exchange, call: Call[Any, Any], operation: Operation, answer: Results) -> None:
+    """Hands inputs and answers to those who keep them, if the model's policy, the key and the client permit it."""
+    key, scope = key_of(exchange.scope), exchange.call
+    scope.asked = exchange.app.captures.ask(
+        call.version,
+        operation,
+        exchange.scope["quartet.id"],
+        key.name if key else None,
+        call.inputs,
+        answer,
+        shadowed=scope.leases[0].shadow is not None,
+        keep=(key is None or key.capture) and not exchange.header(_OPT_OUT),
+    )
 
 
 def _lease(exchange: Exchange, task: Task, operation: Operation, query: Options) -> Version:

@@ -63,6 +63,7 @@ class ImageCodeManifest(FamiliarManifest):
 class AutoencoderManifest(ImageCodeManifest):
     """uint8 images to restored uint8 images and each one's mean squared error on the 0 to 1 scale."""
 
+    former_tasks = ("image-reconstruction",)
     task: Literal["autoencoder"] = "autoencoder"
 
     @property
@@ -78,6 +79,7 @@ class AutoencoderManifest(ImageCodeManifest):
 class EncoderManifest(ImageCodeManifest):
     """uint8 images to latents, float32."""
 
+    former_tasks = ("image-encoding",)
     task: Literal["encoder"] = "encoder"
 
     @property
@@ -93,6 +95,7 @@ class EncoderManifest(ImageCodeManifest):
 class DecoderManifest(ImageCodeManifest):
     """Latents, float32, to uint8 images; beside it lies the density that new latents are drawn from."""
 
+    former_tasks = ("image-generation",)
     task: Literal["decoder"] = "decoder"
 
     @property

@@ -11,6 +11,7 @@ from service.tasks.labels import LabelManifest
 class ClassifierManifest(LabelManifest):
     """An image classifier: uint8 pixels (batch, height, width, channels) to probabilities (batch, labels)."""
 
+    former_tasks = ("image-classification",)
     task: Literal["classification"] = "classification"
     image: ImageInput
 

@@ -14,6 +14,7 @@ from service.tasks.images import EncodedImage, UInt8Array, read_pixels
 from service.tasks.labels import Labelled, LabelOptions, label_bounds, labelling
 from service.tasks.pauses import map_with_pauses
 from service.tasks.samples import CAT, image_samples
+from service.tasks.truth import LABEL
 
 
 class PredictOptions(LabelOptions):
@@ -71,5 +72,6 @@ CLASSIFICATION = Task(
     ),
     samples=image_samples,
     agreement=AGREEMENT,
+    truth=lambda _manifest: LABEL,
     statistics=STATISTICS,
 )

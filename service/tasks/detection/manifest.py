@@ -123,6 +123,7 @@ class DetectorManifest(FamiliarManifest):
         test_curves: on the test split, which took no part in the choice. Older versions have only these, as `curves`.
     """
 
+    former_tasks = ("object-detection",)
     task: Literal["detection"] = "detection"
     labels: tuple[str, ...]
     image: LetterboxInput

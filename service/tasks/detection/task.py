@@ -15,6 +15,7 @@ from service.tasks.detection.letterbox import Letterbox, letterbox, without_padd
 from service.tasks.detection.manifest import DetectorManifest
 from service.tasks.detection.statistics import STATISTICS
 from service.tasks.detection.thresholds import ThresholdAnswer, best_figures, choose_threshold, class_filter
+from service.tasks.detection.truth import BOXES
 from service.tasks.familiarity import (
     StrictOptions,
     strict_level,
@@ -147,5 +148,6 @@ DETECTION = Task(
     ),
     samples=letterbox_samples,
     agreement=AGREEMENT,
+    truth=lambda _manifest: BOXES,
     statistics=STATISTICS,
 )

@@ -24,6 +24,7 @@ from service.tasks.tabular.manifest import TabularManifest
 from service.tasks.tabular.result import describe
 from service.tasks.tabular.rows import Floats, from_csv, from_records
 from service.tasks.tabular.statistics import STATISTICS
+from service.tasks.truth import LABEL, NUMBER
 
 _VALUE = {"type": ["number", "null"], "minimum": -LARGEST, "maximum": LARGEST}
 # CSV has a header and at least one row.
@@ -113,6 +114,11 @@ def _read_records(rows: list[Any], manifest: TabularManifest) -> list[Floats]:
         raise InvalidRequest(error.detail.removeprefix("Row 0, "), index=0) from None
 
 
+def _write_record(row: Floats, manifest: TabularManifest) -> dict[str, Any]:
+    """A row as the training table writes it."""
+    return {card.name: card.write(float(value)) for card, value in zip(manifest.columns, row, strict=True)}
+
+
 def _json_schema(manifest: TabularManifest | None, limit: int) -> dict[str, Any]:
     row: dict[str, Any] = {"type": "object", "additionalProperties": _VALUE}
     if manifest:
@@ -165,8 +171,7 @@ def row_samples(inputs: Mapping[str, Any], manifest: TabularManifest, companion:
     (rows,) = (inputs[spec.name] for spec in manifest.inputs)
 
     def written(row: npt.NDArray[np.float32]) -> bytes:
-        cells = zip(manifest.columns, row, strict=True)
-        return pydantic_core.to_json({"rows": [{card.name: card.write(float(value)) for card, value in cells}]})
+        return pydantic_core.to_json({"rows": [_write_record(row, manifest)]})
 
     order = sorted(range(len(rows)), key=lambda index: bool(np.isnan(rows[index]).any()))
     return [Sample("application/json", written(rows[index]), index) for index in order]
@@ -193,12 +198,13 @@ TABULAR = Task(
                     ),
                     OCTETS: Format(lambda _manifest, _limit: a_file("CSV in UTF-8"), _parse_csv, _csv_example),
                 },
-                records=Records(lambda manifest: manifest.reading.names, _read_records, str.strip),
+                records=Records(lambda manifest: manifest.reading.names, _read_records, str.strip, _write_record),
             ),
             answer=TabularAnswer,
         ),
     ),
     samples=row_samples,
     agreement=AGREEMENT,
+    truth=lambda manifest: LABEL if manifest.kind == "classification" else NUMBER,
     statistics=STATISTICS,
 )

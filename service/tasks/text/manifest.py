@@ -21,6 +21,7 @@ class TextManifest(LabelManifest):
         text_column: the column of the texts in the table that the model was trained on; None if there was none.
     """
 
+    former_tasks = ("text-classification",)
     task: Literal["text"] = "text"
     max_length: int = Field(gt=0)
     words: int = Field(gt=2)

@@ -21,6 +21,7 @@ from service.tasks.text.agreement import AGREEMENT
 from service.tasks.text.manifest import TOKENIZER, TextManifest
 from service.tasks.text.reading import PAD, UNKNOWN, Reading, influence, read_text, without_each
 from service.tasks.text.statistics import STATISTICS
+from service.tasks.truth import LABEL
 
 # Characters that are tokenised on the event loop, in up to two milliseconds; longer texts go to a thread. Outside of
 # ASCII a character may be normalised to twenty.
@@ -225,6 +226,7 @@ TEXT = Task(
                     lambda rows, _manifest: _checked(
                         [row["text"] for row in rows], len(rows), partial(pointer, "texts")
                     ),
+                    write=lambda text, _manifest: {"text": text},
                 ),
             ),
             answer=ClassifyTextAnswer,
@@ -234,5 +236,6 @@ TEXT = Task(
     read_companion=read_tokenizer,
     samples=text_samples,
     agreement=AGREEMENT,
+    truth=lambda _manifest: LABEL,
     statistics=STATISTICS,
 )

@@ -32,7 +32,7 @@ async def operations_of(models: Path, **settings: Any) -> dict[str, Any]:
 
 
 def options(operation: dict[str, Any]) -> dict[str, Any]:
-    return {parameter["name"]: parameter for parameter in operation["parameters"]}
+    return {parameter["name"]: parameter for parameter in operation.get("parameters", ())}
 
 
 def body(operation: dict[str, Any], media_type: str = "application/json") -> dict[str, Any]:

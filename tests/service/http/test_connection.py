@@ -24,8 +24,15 @@ async def test_what_it_and_the_server_use_of_uvicorn_is_there():
     assert connection in connection._state.connections
     assert connection._state.tasks == set()
     assert list(connection._state.default_headers) == []
-    assert "connection.shutdown()" in inspect.getsource(uvicorn.Server.shutdown)
-    for method, parameters in (("startup", ["self", "sockets"]), ("handle_exit", ["self", "sig", "frame"])):
+    for part in ("for server in self.servers", "server.close()", "connection.shutdown()"):
+        assert part in inspect.getsource(uvicorn.Server.shutdown)
+    # With an empty list it starts the application alone.
+    assert "for sock in sockets" in inspect.getsource(uvicorn.Server.startup)
+    for method, parameters in (
+        ("startup", ["self", "sockets"]),
+        ("shutdown", ["self", "sockets"]),
+        ("handle_exit", ["self", "sig", "frame"]),
+    ):
         assert list(inspect.signature(getattr(uvicorn.Server, method)).parameters) == parameters
 
 
@@ -41,6 +48,29 @@ async def test_the_scope_of_a_request():
     assert (scope["method"], scope["path"], scope["raw_path"]) == ("GET", "/a b", b"/a%20b")
     assert (scope["query_string"], scope["http_version"], scope["root_path"]) == (b"x=%201", "1.1", "")
     assert scope["headers"] == [(b"host", b"x"), (b"a", b"1"), (b"a", b"2")]
+
+
+@pytest.mark.parametrize(
+    ("peer", "own", "client", "server"),
+    [
+        (("192.0.2.7", 40000), ("192.0.2.1", 80), ("192.0.2.7", 40000), ("192.0.2.1", 80)),
+        (("::ffff:192.0.2.7", 40000, 0, 0), ("::", 80, 0, 0), ("192.0.2.7", 40000), ("::", 80)),
+        (("2001:db8::7", 40000, 0, 0), ("::", 80, 0, 0), ("2001:db8::7", 40000), ("::", 80)),
+        (None, ("192.0.2.1", 80), None, ("192.0.2.1", 80)),  # it has left
+    ],
+)
+async def test_addresses(peer: Any, own: Any, client: Any, server: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Wire, "get_extra_info", lambda _, name: {"peername": peer, "sockname": own}.get(name))
+    connection = connect(Wire())
+    assert (connection._client, connection._server) == (client, server)
+
+
+async def test_each_client_of_a_unix_socket_is_another(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Wire, "get_extra_info", lambda _, name: {"peername": "", "sockname": "/run/q.sock"}.get(name))
+    one, other = connect(Wire()), connect(Wire())
+    assert one._client[0] == other._client[0] == "unix"
+    assert one._client != other._client
+    assert one._server == ("/run/q.sock", None)
 
 
 async def test_trailers_are_no_headers():
@@ -224,3 +254,69 @@ async def test_a_client_that_reads_nothing_of_its_response_is_dropped(monkeypatc
     connection.check(now + 421)
     assert wire.aborted
     connection._state.tasks.pop().cancel()
+
+
+async def test_an_unused_connection_is_answered_once_more_when_the_server_ends():
+    wire, pool = Wire(), Pool(10)
+    connection = connect(wire, pool=pool)
+    connection.data_received(POST)
+    await asyncio.sleep(0.01)
+    pool.draining = True
+    connection.shutdown()
+    assert not wire.closed
+    connection.data_received(POST)
+    await asyncio.sleep(0.01)
+    first, last = wire.sent.split(b"HTTP/1.1 200")[1:]
+    assert b"connection: close" not in first
+    assert b"connection: close" in last
+    assert wire.closed
+
+
+@pytest.mark.parametrize("sent", [b"", POST, b"GET / HT"], ids=["new", "kept", "half a head"])
+async def test_an_unused_connection_closes_soon_after_the_end_of_the_server(
+    sent: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("service.http.connection._LAST_REQUEST_SECONDS", 0.05)
+    wire = Wire()
+    connection = connect(wire)
+    connection.data_received(sent)
+    await asyncio.sleep(0.01)
+    connection.shutdown()
+    assert not wire.closed
+    await asyncio.sleep(0.1)
+    assert wire.closed
+
+
+async def test_a_response_that_could_not_say_that_the_connection_closes_is_followed_by_one_that_does(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    more = asyncio.Event()
+
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        await more.wait()
+        await send({"type": "http.response.body"})
+
+    monkeypatch.setattr("service.http.connection._LAST_REQUEST_SECONDS", 0.05)
+    for asks_again in (True, False):
+        more.clear()
+        wire, pool = Wire(), Pool(10)
+        connection = connect(wire, stream, pool)
+        connection.data_received(POST)
+        await asyncio.sleep(0.01)
+        pool.draining = True
+        connection.shutdown()
+        more.set()
+        await asyncio.sleep(0.01)
+        assert wire.sent.endswith(b"0\r\n\r\n")
+        assert b"connection: close" not in wire.sent
+        assert not wire.closed
+        if asks_again:
+            connection.data_received(POST)
+            await asyncio.sleep(0.01)
+            assert b"connection: close" in wire.sent
+            assert wire.closed
+        else:
+            await asyncio.sleep(0.1)
+            assert wire.closed

@@ -51,13 +51,16 @@ def test_a_file_that_is_not_a_manifest(tmp_path: Path, text: str):
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"format": 2}, "format"),
+        ({"format": 2}, r"format: a newer Quartet has written format 2, .* reads up to 1: update Quartet here"),
+        ({"format": "2"}, "format"),
+        ({"format": 0}, "format"),
         ({"task": "detection"}, r"image\.channels|curves|suppression"),
         ({"task": "juggling"}, "task: 'juggling' is not one of classification, detection"),
         ({"task": ["classification"]}, "task: "),
         ({"name": "../classifier"}, "name"),
         ({"max_batch": 0}, "max_batch"),
-        ({"surprise": 1}, "surprise"),
+        ({"surprise": 1}, "surprise: Quartet .* has no such field: if a newer one has written it, update"),
+        ({"golden": {"rows": 4, "atol": 1e-4, "weights": [1]}}, r"golden\.weights: Quartet .* has no such field"),
         ({"inputs": [{"name": "images", "dtype": "complex64", "shape": [-1, 8, 8, 3]}]}, r"inputs\.0\.dtype"),
         ({"image": {"height": 8, "width": 8, "channels": 4}}, r"image\.channels"),
         ({"calibration": {"temperature": 0, "ece_before": 0.1, "ece_after": 0.1}}, r"calibration\.temperature"),

@@ -145,7 +145,7 @@ async def test_a_row_in_the_buffer_keeps_no_batch_alive():
         outputs = [(part,) for part in np.zeros((64, 3), np.float32)]
         event = made.ended(1, outputs=outputs[:1])
         made.shadows.observe([event])
-        ((item, (kept,), _),) = made.shadows._trials["classifier"]._waiting
+        (((item, (kept,), *_), _),) = made.shadows._trials["classifier"]._waiting
         assert kept.base is None
         assert item is event.inputs[0]
 

@@ -20,7 +20,7 @@ from tests.tiny import solid
 SCOPE = {"path": "/v1/predict", "quartet.id": "abc-1"}
 
 
-def problem(error: QuartetError, **more: str) -> Response:
+def problem(error: QuartetError, **more: object) -> Response:
     app = SimpleNamespace(error_formats={"/v1": problem_json})
     return response_to(error, {**SCOPE, "app": app, **more})
 
@@ -46,6 +46,21 @@ def test_the_type_leads_to_a_page_below_the_prefix_of_the_server():
     assert json.loads(problem(InvalidRequest("No."), root_path="/below/").body)["type"] == (
         "/below/problems/invalid-request"
     )
+
+
+@pytest.mark.parametrize(
+    ("agent", "type_"),
+    [
+        (b"quartet/0.1.0", "urn:quartet:problem:invalid-request"),
+        (b"quartet/0.2.0", "/problems/invalid-request"),
+        (b"quartet/0.10.0", "/problems/invalid-request"),
+        (b"curl/8", "/problems/invalid-request"),
+    ],
+)
+def test_clients_of_the_version_before_get_the_type_that_they_know(agent: bytes, type_: str):
+    headers = [(b"host", b"x"), (b"user-agent", agent)]
+    document = json.loads(problem(InvalidRequest("No."), headers=headers).body)
+    assert (document["type"], document["code"]) == (type_, "invalid-request")
 
 
 @pytest.mark.parametrize(("wait", "header"), [(0.0, "1"), (0.4, "1"), (2.6, "3"), (75.0, "75")])

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from service.inference.cards import GoldenCard, Kept, Speed
+from service.inference.cards import AddedCard, GoldenCard, Kept, Speed
 from service.tasks.cards import ClassifierVariant, FamiliarityCard, ForeignFigures
 from service.tasks.registry import read_manifest
 from tests.server import ROOT
@@ -36,6 +36,16 @@ def test_a_version_without_a_record_has_a_card(rendered, make_manifest):
     assert "**Test accuracy " in text
     assert "](" not in text  # there are no pictures
     assert "differs from PyTorch" not in text
+    assert "\n\n\n" not in text
+
+
+def test_captured_items_are_stated(rendered, make_manifest):
+    manifest = make_manifest()
+    added = AddedCard(items=7, repeated=2, unusable=1)
+    text = rendered(manifest.model_copy(update={"data": manifest.data.model_copy(update={"added": added})}))
+    assert ", 7 were captured while a version of the model served" in text
+    assert "Left out were 2 that a split of the data has already, and 1 that do not fit" in text
+    assert "were captured" not in rendered(manifest)
     assert "\n\n\n" not in text
 
 

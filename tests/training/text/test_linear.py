@@ -121,12 +121,17 @@ def test_the_weight_is_the_one_that_makes_the_labels_likeliest():
     assert choose_votes(8 * (right + noise), (right + other) / 2, labels) == Votes(linear=12)
 
 
-def test_the_sum_is_never_less_accurate_than_the_decisions_alone():
+@pytest.mark.parametrize("scales", [(20, 0.01), (0.01, 20)])
+def test_the_sum_is_never_less_accurate_than_either_alone(scales):
     labels = np.arange(40) % 2
-    decisions = 0.01 * np.eye(2, dtype=np.float32)[labels]  # all right, and sure of nothing
-    logits = 20 * np.eye(2, dtype=np.float32)[np.where(np.arange(40) < 4, 1 - labels, labels)]
-    votes = choose_votes(logits, decisions, labels)
-    assert (votes(logits, decisions).argmax(1) == labels).all()
+    right = np.eye(2, dtype=np.float32)[labels]
+    wrong_at_times = np.eye(2, dtype=np.float32)[np.where(np.arange(40) < 4, 1 - labels, labels)]
+    of_network, of_linear = scales
+    accurate_linear = of_network * wrong_at_times, of_linear * right
+    accurate_network = of_network * right, of_linear * wrong_at_times
+    for logits, decisions in (accurate_linear, accurate_network):
+        votes = choose_votes(logits, decisions, labels)
+        assert (votes(logits, decisions).argmax(1) == labels).all()
 
 
 @pytest.mark.parametrize("votes", [Votes(linear=2.0), LINEAR_ALONE])

@@ -1,0 +1,89 @@
+"""What it costs to capture a random share: the same server without captures, with them, and without again, in turns.
+
+python -m benchmarks.capture [--share 0.1] [--seconds 2] [--rounds 9]
+"""
+
+import re
+import shutil
+import statistics
+import tempfile
+import urllib.request
+from argparse import ArgumentParser
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.load import measure
+from benchmarks.options import newest
+from benchmarks.servers import service
+from benchmarks.serving import as_jpeg
+from benchmarks.tiny import make_tiny
+from service.inference.manifest import GOLDEN
+
+_POLICY = "[capture]\nmax_mb = 200\n[capture.random]\nshare = {share}\nhourly = 1000000\ndaily = 10000000\n"
+
+
+def main() -> None:
+    """Prints the rate with captures, and of the control, relative to the rate without, and how many items were kept."""
+    parser = ArgumentParser(prog="python -m benchmarks.capture", description=__doc__)
+    parser.add_argument("--models", type=Path, default=Path("models"))
+    parser.add_argument("--share", type=float, default=0.1)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--rounds", type=int, default=9)
+    options = parser.parse_args()
+    folder = newest(options.models, "classifier")
+    images = [as_jpeg(pixels) for pixels in np.load(folder / GOLDEN)["images"]]
+    with tempfile.TemporaryDirectory() as scratch:
+        trivial = Path(scratch, "trivial")
+        make_tiny(folder, trivial)
+        committed = Path(scratch, "committed")
+        shutil.copytree(folder, committed / "classifier" / folder.name)
+        for name, models in (("the committed CNN", committed), ("a trivial network", trivial)):
+            capturing = Path(scratch, f"{models.name} with captures")
+            shutil.copytree(models, capturing)
+            (capturing / "classifier" / "serving.toml").write_text(_POLICY.format(share=options.share))
+            _compare(name, models, capturing, images, options.seconds, options.rounds)
+
+
+def _compare(name: str, models: Path, capturing: Path, images: list[bytes], seconds: float, rounds: int) -> None:
+    with ExitStack() as running:
+        folder = str(capturing.with_name(f"{models.name} captures"))
+        servers = {
+            "without": running.enter_context(service(models)).port,
+            "capturing": running.enter_context(service(capturing, {"captures": folder})).port,
+            "control": running.enter_context(service(models)).port,
+        }
+        for clients in (8, 64):
+            rates: dict[str, list[float]] = {which: [] for which in servers}
+            for number in range(rounds):
+                # Each one is first as often as last.
+                for which, port in sorted(servers.items(), reverse=number % 2 == 1):
+                    # A request that fails ends the benchmark.
+                    rates[which].append(measure(port, "/v1/predict", images, clients, seconds).rate)
+            ratios = {
+                which: statistics.median(one / plain for one, plain in zip(rates[which], rates["without"], strict=True))
+                for which in ("capturing", "control")
+            }
+            print(
+                f"{name}, {clients} clients: {statistics.median(rates['without']):,.0f} images/s without captures; "
+                f"with captures {ratios['capturing']:.3f} of that, control {ratios['control']:.3f}"
+            )
+        requests, kept, dropped = _counts(servers["capturing"])
+        print(f"{name}: of {requests:,.0f} images {kept:,.0f} were kept, {dropped:,.0f} dropped")
+
+
+def _counts(port: int) -> tuple[float, float, float]:
+    """Answered, kept and dropped images."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
+        text = response.read().decode()
+
+    def total(name: str) -> float:
+        return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
+    requests = total(r'quartet_requests_total(?={[^}]*route="/v1/predict")')
+    return requests, total("quartet_captured_items_total"), total("quartet_captured_dropped_total")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""quartet captured: what a server has kept of its requests, listed, exported and deleted."""

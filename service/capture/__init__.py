@@ -1,0 +1,1 @@
+"""Captures: inputs and answers that are kept on disk, and what people say about the answers."""
