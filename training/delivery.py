@@ -110,7 +110,9 @@ def publish_run(
     earlier = [published_as(options.models, draft) for draft in drafts_of(folder)]
     if versions := [each for each in earlier if each and None not in earlier]:
         for version in versions:
-            console.print(f"already published as {version}", markup=False, highlight=False, soft_wrap=True)
+            promote = f"quartet models promote {version.replace('/', ' ')}"
+            more = f"; to make it the default: {promote}" if options.force else ""
+            console.print(f"already published as {version}{more}", markup=False, highlight=False, soft_wrap=True)
         return
     below = [line for draft in drafts_of(folder) if (line := _warn_below(console, read_manifest(draft)))]
     if below and not options.yes:
