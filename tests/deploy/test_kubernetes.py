@@ -142,7 +142,7 @@ def test_the_monitor_selects_the_service(tmp_path: Path):
     resources = with_component("monitoring", tmp_path)
     monitor = only(resources, "ServiceMonitor")["spec"]
     assert monitor["endpoints"][0]["path"] in {
-        route.path for route in health.router.routes if isinstance(route, APIRoute)
+        route.path for route in health.metrics_router.routes if isinstance(route, APIRoute)
     }
     assert needed("GET", monitor["endpoints"][0]["path"]) == "metrics"
     secret = monitor["endpoints"][0]["authorization"]["credentials"]
