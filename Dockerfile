@@ -38,6 +38,7 @@ ENV PATH=/opt/quartet/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     QUARTET_HOST=0.0.0.0 \
     QUARTET_PORT=8000 \
+    QUARTET_METRICS_HOST=0.0.0.0 \
     QUARTET_MODELS=/srv/quartet/models \
     QUARTET_STATE=/srv/quartet/state \
     QUARTET_CAPTURES=/srv/quartet/captures

@@ -34,7 +34,7 @@ test: $(VENV)/.test ## install what the tests need and run them all
 test-lowest: $(LOWEST)/.installed ## run the tests of the service with the lowest versions that pyproject.toml allows
 	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile tests/service
 
-test-versions: $(VENV)/.test ## run the tests of the service with each supported Python that is installed here
+test-versions: $(VENV)/.test ## run the tests of the service and the client with each supported Python that is installed here
 	$(BIN)/nox
 
 check: lint docs test test-lowest ## what continuous integration runs

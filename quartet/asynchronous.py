@@ -62,7 +62,8 @@ class AsyncClient:
     made, or if the connection breaks. A host name that does not exist and an invalid certificate fail at once.
 
     Args:
-        url: of the server; by default the environment variable QUARTET_URL, or else `http://127.0.0.1:8000`.
+        url: of the server, `http+unix://PATH` for a Unix socket; by default the environment variable QUARTET_URL, or
+            else `http://127.0.0.1:8000`.
         timeout: seconds without any data from the server after which an attempt times out.
         retry_for: seconds for which a request that may succeed later is retried; 0 disables retries.
         concurrency: the most requests at a time.

@@ -13,6 +13,7 @@ from contextlib import aclosing, asynccontextmanager
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import httpx
 
@@ -20,6 +21,8 @@ from quartet import __version__
 from quartet.errors import ClosedError, ProblemError, TimedOutError, UnreachableError, problem
 
 SERVER = "http://127.0.0.1:8000"
+# What the URL of a Unix socket begins with; its path follows.
+_UNIX = "http+unix://"
 logger = logging.getLogger("quartet")
 
 _T = TypeVar("_T")
@@ -39,7 +42,8 @@ class Connection:
     """The way to a server.
 
     Args:
-        url: where it answers; a path before `/v1` is kept. None for QUARTET_URL, or `http://127.0.0.1:8000`.
+        url: where it answers; a path before `/v1` is kept. `http+unix:///run/quartet.sock` stands for a Unix socket.
+            None for QUARTET_URL, or `http://127.0.0.1:8000`.
         timeout: seconds without any data from the server after which a request times out.
         retry_for: seconds for which a request that may succeed later is retried, connection failures included.
         concurrency: the most requests at a time.
@@ -60,7 +64,11 @@ class Connection:
         transport: httpx.AsyncBaseTransport | None,
     ) -> None:
         url = url or os.environ.get("QUARTET_URL") or SERVER
-        self.url = url if "://" in url else f"http://{url}"
+        self.url = base = url if "://" in url else f"http://{url}"
+        limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+        if self.url.startswith(_UNIX):
+            path = unquote(self.url.removeprefix(_UNIX))
+            base, transport = "http://localhost", transport or httpx.AsyncHTTPTransport(uds=path, limits=limits)
         self._timeout = timeout
         self._retry_for = retry_for
         self._reached = False
@@ -71,11 +79,11 @@ class Connection:
         sent.update(headers)
         try:
             self._http = httpx.AsyncClient(
-                base_url=self.url,
+                base_url=base,
                 headers=sent,
                 # Waiting for a connection is waiting for this client's own requests.
                 timeout=httpx.Timeout(timeout, pool=None),
-                limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+                limits=limits,
                 transport=transport,
             )
         except httpx.InvalidURL as error:
@@ -182,6 +190,9 @@ class Connection:
     def _explain(self, error: httpx.TransportError) -> str:
         if _is_unknown_host(error):
             return f"{self.url}: there is no such host ({error})."
+        if isinstance(_system_error(error), ssl.SSLCertVerificationError):
+            hint = "the environment variable SSL_CERT_FILE names a file of certificates to trust"
+            return f"{self.url} cannot be reached since its certificate is not trusted ({error}): {hint}."
         if isinstance(error, httpx.ConnectError):
             return f"{self.url} cannot be reached ({error}): is the server running there?"
         return f"{self.url} broke off ({error or type(error).__name__})."

@@ -31,6 +31,7 @@ from service.api.v2.errors import v2_error
 from service.api.v2.routes import v2_endpoints, v2_router
 from service.api.v2.statistics import Statistics
 from service.capture.capture import Captures
+from service.certificate import Certificate, certificate_of
 from service.errors import QuartetError
 from service.inference.device import available_cpus
 from service.inference.observers import Observers
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("service")
 
 _LAST_BATCH_SECONDS = 5.0
-_KEYS_SECONDS = 1.0
+_FILES_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ def create_app(
     board: Board | None = None,
     ring: KeyRing | None = None,
     tracing: "Tracing | None" = None,
+    certificate: Certificate | None = None,
 ) -> Application:
     """The application; its lifespan loads the models and, at the end, finishes accepted work.
 
@@ -99,11 +101,14 @@ def create_app(
         board: exchanges figures with the other processes of the service; by default there are none.
         ring: the API keys; by default what the settings say.
         tracing: traces requests; by default as OpenTelemetry's environment variables configure it.
+        certificate: of the server; by default what the settings say.
 
     Raises:
         InvalidKeys: the key file cannot be read or is invalid.
+        InvalidCertificate: the same of the certificate.
     """
     ring = ring or ring_of(settings)
+    certificate = certificate or certificate_of(settings)
     metrics = Metrics()
     logs = settings.log_level in ("debug", "info")
     board = board or Board()
@@ -147,8 +152,8 @@ def create_app(
         app.ready = True
         model_routes = {endpoint.path for endpoint in endpoints}
         running = [asyncio.create_task(lifecycle.run()), asyncio.create_task(history.run(app.measure, model_routes))]
-        if ring:
-            running.append(asyncio.create_task(_follow_keys(ring)))
+        if followed := [each for each in (ring, certificate) if each]:
+            running.append(asyncio.create_task(_follow(followed)))
         over_grpc = await _serve_grpc(app, ring, statistics)
         yield
         app.ready = False
@@ -186,11 +191,13 @@ def create_app(
         lifespan=lifespan,
     )
     app.captures = captures
-    app.state_metrics = State(ring)
+    app.certificate = certificate
+    app.state_metrics = State(ring, certificate)
     metrics.registry.register(app.state_metrics)
     # What holds for every request is a layer here, the innermost first.
     app.add_middleware(Limits, budget=budget, max_body=int(settings.max_body_mb * 1_000_000))
-    app.add_middleware(Gate, ring=ring, unknown=_unknown, refuse=failures.send_failure)
+    metrics_inside = settings.metrics_port is not None
+    app.add_middleware(Gate, ring=ring, unknown=_unknown, refuse=failures.send_failure, metrics_inside=metrics_inside)
     if settings.cors_origins:
         app.allow_origins(settings.cors_origins)
     failures.install(app)
@@ -198,6 +205,7 @@ def create_app(
         for router in family.routers:
             app.include_router(router)
     app.include_router(health.router)
+    app.include_router(health.metrics_router, include_in_schema=not metrics_inside)
     documentation.install(app, registry, keyed=ring is not None)
     problems.install(app)
     page.install(app)
@@ -211,7 +219,7 @@ async def _serve_grpc(app: Application, ring: KeyRing | None, statistics: Statis
     with needs("grpc"):
         from service.api.grpc.server import GrpcServer
     server = GrpcServer(app, ring, _unknown, statistics)
-    port = await server.start(app.settings.host, app.settings.grpc_port)
+    port = await server.start(app.settings.host, app.settings.grpc_port, app.certificate)
     app.state.grpc_port = port
     logger.info("serving gRPC on %s:%d", app.settings.host, port)
     return server
@@ -224,14 +232,15 @@ def _models_changed(app: Application) -> None:
     app.metrics.serve((version.batcher.label, version.device) for version in app.repository.versions)
 
 
-async def _follow_keys(ring: KeyRing) -> None:
-    """Looks every second whether the key file has changed, on a thread: it may be on a slow volume."""
+async def _follow(files: Sequence[KeyRing | Certificate]) -> None:
+    """Looks every second whether files have changed, on a thread: they may be on a slow volume."""
     while True:
-        await asyncio.sleep(_KEYS_SECONDS)
-        try:
-            await asyncio.to_thread(ring.refresh)
-        except Exception:
-            logger.exception("the key file could not be followed; the keys stay as they were")
+        await asyncio.sleep(_FILES_SECONDS)
+        for file in files:
+            try:
+                await asyncio.to_thread(file.refresh)
+            except Exception:
+                logger.exception("keys or certificate could not be followed; they stay as they were")
 
 
 def _unknown(scope: Scope, name: str) -> QuartetError:

@@ -3,23 +3,22 @@
 import asyncio
 import gc
 import re
-import socket
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from quartet.console import fail
 from quartet.extras import needs
 from service.access.keys import InvalidKeys
 from service.access.start import generate, needs_generated, ring_of
+from service.certificate import Certificate, InvalidCertificate, certificate_of
+from service.listeners import CannotListen, Listeners, bind
 from service.observe.log import configure as configure_log
-from service.processes.supervisor import Supervisor, url_of
+from service.processes.supervisor import Supervisor
 from service.processes.worker import Worker
 from service.settings import InvalidSettings, Settings, read_settings
 
 if TYPE_CHECKING:
     from service.tasks.registry import Registry
-
-# Bytes of a request that the kernel buffers: what a connection can bring in a round trip.
-_RECEIVE_BUFFER = 1 << 17
 
 
 def launch(registry: "Registry | None" = None, **overrides: Any) -> int:
@@ -41,23 +40,36 @@ def launch(registry: "Registry | None" = None, **overrides: Any) -> int:
     configure_log(settings)
     try:
         ring_of(settings)  # a mistake in the key file ends the start before anything else does
+        certificate = certificate_of(settings)
     except InvalidKeys as error:
         return fail(2, f"QUARTET_KEYS: {error}")
+    except InvalidCertificate as error:
+        return fail(2, f"QUARTET_TLS_CERT, QUARTET_TLS_KEY: {error}")
+    if certificate and not worker:
+        certificate.warn()
     try:
-        if settings.workers > 1:
-            _bind(settings).close()  # fails if another service has the port, which SO_REUSEPORT would allow
-        listener = _bind(settings, shared=settings.workers > 1 or worker is not None)
-    except OSError as error:
-        address = f"{settings.host}:{settings.port} ({error.strerror or error})"
-        advice = "stop what uses it, or set QUARTET_HOST or QUARTET_PORT (0 picks a free one)."
-        return fail(1, f"cannot listen on {address}: {advice}")
+        bound = bind(settings, worker=worker is not None, unix=worker.unix if worker else None)
+    except CannotListen as error:
+        return fail(1, str(error))
+    with closing(bound) as listeners:
+        return _serve(settings, listeners, certificate, worker, registry)
+
+
+def _serve(
+    settings: Settings,
+    listeners: Listeners,
+    certificate: Certificate | None,
+    worker: Worker | None,
+    registry: "Registry | None",
+) -> int:
     access: dict[str, Any] = {"share": 1 / settings.workers}
     if worker:
         access = dict(worker.access)
     elif needs_generated(settings):
-        access["generated"] = generate(_own_url(listener))
+        # The address of the server for a program on this machine, whose requests reach every address.
+        access["generated"] = generate(re.sub(r"//(0\.0\.0\.0|\[::\])", "//localhost", listeners.url))
     if settings.workers > 1:
-        return asyncio.run(Supervisor(settings, listener, access).run())
+        return asyncio.run(Supervisor(settings, listeners, access).run())
     # Imported here, since it is most of a process's memory and start, and a supervisor needs none of it.
     with needs("server"):
         from service import memory
@@ -74,30 +86,6 @@ def launch(registry: "Registry | None" = None, **overrides: Any) -> int:
     from service.server import Server
 
     board = worker.board() if worker else None
-    app = create_app(settings, registry, opener=opener, board=board, ring=ring_of(settings, **access))
-    return Server(app, worker).serve_until_signal(listener)
-
-
-def _bind(settings: Settings, *, shared: bool = False) -> socket.socket:
-    """Binds a socket without listening, so that a busy port is found before the models are loaded.
-
-    With `shared`, other processes can bind the same address.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Connections inherit it. By default the kernel buffers megabytes of each body, even of one that is refused.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-    if shared:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _own_url(listener: socket.socket) -> str:
-    """The address of the server for a program on this machine, whose requests reach every address."""
-    return re.sub(r"//(0\.0\.0\.0|\[::\])", "//localhost", url_of(listener))
+    ring = ring_of(settings, **access)
+    app = create_app(settings, registry, opener=opener, board=board, ring=ring, certificate=certificate)
+    return Server(app, listeners, worker).serve_until_signal()

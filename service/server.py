@@ -11,20 +11,23 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from types import FrameType
-from typing import cast
+from typing import Any, cast
 
 import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from quartet.console import fail
 from service import memory
+from service.access.inside import Inside
 from service.api import documentation
 from service.http.connection import Connection
 from service.http.pool import Pool
+from service.http.tls import Tls
 from service.inference.device import DeviceUnavailable
 from service.inference.repository import NothingToServe
-from service.processes.supervisor import url_of
+from service.listeners import Listeners
 from service.processes.worker import Worker
 from service.stack.application import Application
 
@@ -33,31 +36,36 @@ logger = logging.getLogger("service")
 _CHECK_SECONDS = 1.0
 # From the closing of a version to the return of its memory. By then nothing refers to it any more.
 _RELEASE_SECONDS = 0.5
-# Files and sockets beside the connections: listener, models, threads, libraries.
-_OTHER_FILES = 128
+# Connections for metrics and probes, on the port that is theirs.
+_METRICS_CONNECTIONS = 32
+# Files and sockets beside the connections for models: listeners, models, threads, libraries, metrics.
+_OTHER_FILES = 128 + _METRICS_CONNECTIONS
 # How long threads may go on after the server has ended.
 _THREADS_SECONDS = 2.0
 
 
 class Server(uvicorn.Server):
-    """Uvicorn's server for one application and one socket, which listens once the models are warm.
+    """Uvicorn's server for one application, which listens once the models are warm.
 
     Args:
         app: the application.
+        listeners: bound sockets.
         worker: this process as one of several; None if it is the only one.
     """
 
-    def __init__(self, app: Application, worker: Worker | None) -> None:
+    def __init__(self, app: Application, listeners: Listeners, worker: Worker | None) -> None:
         self._pool = Pool(_raise_file_limit(app.settings.max_connections))
+        self._listeners = listeners
+        # With what makes the protocol of each connection.
+        self._served: list[tuple[socket.socket, Callable[[], asyncio.Protocol]]] = []
         super().__init__(
             uvicorn.Config(
                 app,
-                # Uvicorn calls this with its configuration and state for each connection.
-                http=cast("type[asyncio.Protocol]", partial(Connection, app, self._pool)),
+                http=Connection,
                 ws="none",
                 log_config=None,
                 access_log=False,
-                proxy_headers=False,  # nothing here depends on the client's address
+                proxy_headers=False,  # `_listen` has those of the proxies that the settings name
                 server_header=False,
                 lifespan="on",
                 timeout_graceful_shutdown=app.settings.shutdown_timeout,
@@ -75,8 +83,8 @@ class Server(uvicorn.Server):
         self._releasing: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # once the socket is open
 
-    def serve_until_signal(self, listener: socket.socket) -> int:
-        """Serves on a bound socket until SIGTERM or SIGINT.
+    def serve_until_signal(self) -> int:
+        """Serves until SIGTERM or SIGINT.
 
         Returns:
             0 after a clean end, 1 if there are no models or no device to serve with.
@@ -89,7 +97,7 @@ class Server(uvicorn.Server):
         # Until the event loop handles the signal: a reload requested during the start follows it.
         signal.signal(signal.SIGUSR1, lambda *_: self._request_reload())
         try:
-            self.run(sockets=[listener])
+            self.run(sockets=[])
         except SystemExit:
             failure = self._app.failure
             if isinstance(failure, NothingToServe | DeviceUnavailable):
@@ -102,7 +110,7 @@ class Server(uvicorn.Server):
         return 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Starts the application, then listens."""
+        """Starts the application, then listens in place of uvicorn, which would treat all sockets alike."""
         # Uvicorn would log a failure with its traceback. The command reports it in one line.
         uvicorn_logger = logging.getLogger("uvicorn.error")
         uvicorn_logger.disabled = True
@@ -110,22 +118,47 @@ class Server(uvicorn.Server):
             await super().startup(sockets)
         finally:
             uvicorn_logger.disabled = False
-        app, connections = self._app, self.server_state.connections
+        app = self._app
         app.repository.on_closed = self._release_memory
-        app.repository.one_client = lambda: len(connections) == 1
+        app.repository.one_client = lambda: len(self._pool.members) == 1
         memory.settle()
+        await self._listen()
         # Generated on the first request, the document would block the event loop.
         threading.Thread(target=documentation.prepare, args=(app,), daemon=True).start()
         if self._worker:
             app.lifecycle.administration.notify = self._worker.notify
             self._worker.started()
         else:
-            url = url_of(self.servers[0].sockets[0])
-            logger.info("serving on %s, to be opened in a browser; its API is described at /docs", url)
+            logger.info(self._listeners.describe())
         loop = self._loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGUSR1, self._request_reload)
         self._reloading = [loop.create_task(self._reload()), loop.create_task(self._follow_policies())]
         loop.call_later(_CHECK_SECONDS, self._check, time.monotonic() + _CHECK_SECONDS)
+
+    async def _listen(self) -> None:
+        app: ASGIApp = self._app
+        if proxies := self._app.settings.trusted_proxies:
+            app = cast(ASGIApp, ProxyHeadersMiddleware(cast("Any", app), list(proxies)))
+        self._served.append((self._listeners.main, self._protocol(app, self._pool)))
+        if self._listeners.metrics:
+            inside = Inside(self._app), Pool(_METRICS_CONNECTIONS)
+            self._served.append((self._listeners.metrics, self._protocol(*inside, plain=True)))
+        loop = asyncio.get_running_loop()
+        for listener, protocol in self._served:
+            self.servers.append(await loop.create_server(protocol, sock=listener, backlog=self.config.backlog))
+
+    def _protocol(self, app: ASGIApp, pool: Pool, *, plain: bool = False) -> Callable[[], asyncio.Protocol]:
+        """What makes the protocol of a connection."""
+        state, lifespan_state = self.server_state, self.lifespan.state
+        certificate = None if plain else self._app.certificate
+
+        def connection() -> Connection:
+            return Connection(app, pool, config=self.config, server_state=state, app_state=lifespan_state)
+
+        if certificate is None:
+            return connection
+        # The certificate's context is another one once it has been renewed.
+        return lambda: Tls(certificate.context, connection(), pool, state)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Ends readiness at once, drains after the first SIGTERM, finishes accepted requests, then exits."""
@@ -145,21 +178,19 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accepts the clients that have connected, then lets every response close its connection."""
         self._pool.draining = True
-        for listener in sockets or []:
-            await self._accept_backlog(listener)
+        for listener, protocol in self._served:
+            await self._accept_backlog(listener, protocol)
         await super().shutdown(sockets)
 
-    async def _accept_backlog(self, listener: socket.socket) -> None:
+    async def _accept_backlog(self, listener: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
         """Accepts the connections that wait in a listener's backlog: when it closes, the kernel resets them."""
-        loop, config = asyncio.get_running_loop(), self.config
-        protocol = cast("Callable[..., asyncio.Protocol]", config.http_protocol_class)
-        new = partial(protocol, config=config, server_state=self.server_state, app_state=self.lifespan.state)
+        loop = asyncio.get_running_loop()
         listener.setblocking(False)
         with suppress(OSError):  # there are none, or no file descriptor is left
-            for _ in range(config.backlog):
+            for _ in range(self.config.backlog):
                 accepted, _ = listener.accept()
                 accepted.setblocking(False)
-                await loop.connect_accepted_socket(new, accepted)
+                await loop.connect_accepted_socket(protocol, accepted)
 
     def _drain(self) -> None:
         """Answers clients that do not know yet that this server is ending, and ends after the drain time."""

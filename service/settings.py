@@ -1,12 +1,13 @@
 """The settings of the service, from QUARTET_* environment variables; an unknown variable is an error."""
 
 import difflib
+import ipaddress
 import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -16,6 +17,15 @@ from service.inference.variants import Selection
 PREFIX = "QUARTET_"
 # As a browser states it: without a path, not even a slash.
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s*]+)$")]
+
+
+def _check_proxy(proxy: str) -> str:
+    if proxy != "unix":
+        ipaddress.ip_network(proxy)
+    return proxy
+
+
+Proxy = Annotated[str, AfterValidator(_check_proxy)]
 # Names that earlier versions had, and what has become of them: `is now QUARTET_…`, or why there is no such setting.
 _FORMER = {
     f"{PREFIX}TUNING": "is no longer a setting: the server measures each graph when it starts. Unset it.",
@@ -40,6 +50,28 @@ class Settings(BaseSettings):
         ge=0,
         le=65535,
         description="port of the Open Inference Protocol over gRPC; 0 picks a free one; unset: without it",
+    )
+    uds: Path | None = Field(
+        None, description="path of a Unix socket to listen on instead of QUARTET_HOST and QUARTET_PORT"
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port of its own for `/metrics` and the probes, over plain HTTP and without keys; the other port "
+        "then has no `/metrics`; 0 picks a free one; unset: one port for all",
+    )
+    metrics_host: str = Field("127.0.0.1", description="address of QUARTET_METRICS_PORT; the images set 0.0.0.0")
+    tls_cert: Path | None = Field(
+        None,
+        description="PEM file of the certificate, followed by those between it and its root; with it the service "
+        "answers over HTTPS alone, and gRPC over TLS",
+    )
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's private key, without a passphrase")
+    trusted_proxies: Annotated[tuple[Proxy, ...], NoDecode] = Field(
+        (),
+        description="proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count: addresses and networks, with "
+        "commas between, and `unix` for those that come over QUARTET_UDS",
     )
     models: Path = Field(Path("models"), description="folder that contains `NAME/VERSION/` of each version")
     state: Path | None = Field(
@@ -137,22 +169,34 @@ class Settings(BaseSettings):
         Selection.parse(variant)
         return variant
 
-    @field_validator("keys", "grpc_port", mode="before")
+    @field_validator("keys", "grpc_port", "uds", "metrics_port", "tls_cert", "tls_key", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value  # as a compose file passes on what is not set
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
-    def _split(cls, origins: Any) -> Any:
-        return (
-            tuple(each.strip() for each in origins.split(",") if each.strip()) if isinstance(origins, str) else origins
-        )
+    def _split(cls, values: Any) -> Any:
+        return tuple(each.strip() for each in values.split(",") if each.strip()) if isinstance(values, str) else values
 
     @model_validator(mode="after")
     def _check_access(self) -> Self:
         if self.keys and self.open:
             raise ValueError(f"{PREFIX}OPEN=1 and {PREFIX}KEYS={self.keys} exclude each other: unset one")
+        return self
+
+    @model_validator(mode="after")
+    def _check_listeners(self) -> Self:
+        if bool(self.tls_cert) != bool(self.tls_key):
+            given, other = ("CERT", "KEY") if self.tls_cert else ("KEY", "CERT")
+            raise ValueError(f"{PREFIX}TLS_{given} needs {PREFIX}TLS_{other}: a certificate and its private key")
+        if self.tls_cert and self.uds:
+            why = "a Unix socket does not leave the machine"
+            raise ValueError(f"{PREFIX}TLS_CERT and {PREFIX}UDS exclude each other: {why}")
+        named = {f"{PREFIX}GRPC_PORT": self.grpc_port} | ({} if self.uds else {f"{PREFIX}PORT": self.port})
+        for name, port in named.items():
+            if port and port == self.metrics_port:
+                raise ValueError(f"{PREFIX}METRICS_PORT={port} is {name} too: choose another port")
         return self
 
     @model_validator(mode="after")
@@ -206,4 +250,4 @@ def read_settings(**overrides: Any) -> Settings:
 def _is_service_link(variable: str, value: str) -> bool:
     """Whether Kubernetes has set a variable to tell the pod the address of a Service."""
     links = re.fullmatch(PREFIX + r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)", variable)
-    return bool(links) or (variable == f"{PREFIX}PORT" and "://" in value)
+    return bool(links) or (re.fullmatch(PREFIX + r"(\w+_)?PORT", variable) is not None and "://" in value)

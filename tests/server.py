@@ -51,7 +51,12 @@ class Server:
             self.stop()
             raise RuntimeError("the server did not start:\n" + "".join(self.lines))
         self.url = url
-        self.port = int(url.rpartition(":")[2])
+        self.port = 0 if "+unix" in url else int(url.rpartition(":")[2])
+
+    @property
+    def metrics_url(self) -> str:
+        """Where it answers metrics and probes, if the setting `metrics_port` was given."""
+        return next(found[1] for line in self.lines if (found := re.search(r"probes are on (http[^\s;]+)", line)))
 
     @property
     def grpc_port(self) -> int:
@@ -62,7 +67,7 @@ class Server:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.lines.append(line)
-            if found := re.search(r"serving on (http://[^\s,]+)", line):
+            if found := re.search(r"serving on (https?(?:\+unix)?://[^\s,;]+)", line):
                 self._found.put(found[1])
         self._found.put(None)
 

@@ -56,8 +56,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
         from training.run import Declined
         from training.train import Unfinished
     run = getattr(options, "run", None)
-    if run is not None and (command := completing(options)):
-        print(f"{run} has no draft yet: its training goes on from its checkpoint.")
+    try:
+        command = completing(options) if run is not None else None
+    except ValueError as error:
+        return _fail(str(error))
+    if command:
+        print(f"{run} has no draft yet: its training is complete, and is evaluated and exported now.")
         return main(*command)
     be_quiet()
     keep_freed_memory()

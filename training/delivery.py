@@ -18,13 +18,14 @@ from service.inference.cards import BaselineCard, ManifestBase
 from service.inference.manifest import MODEL
 from training.baseline import below_baseline, beside_baseline
 from training.cross_validation import PHASE
-from training.engine.weights import keep_weights
+from training.engine.checkpoint import stopped
+from training.engine.weights import CHECKPOINT, keep_weights
 from training.export import lineage
 from training.export.gate import Gate, comparable_fingerprint
 from training.export.histograms import with_histograms
 from training.export.ood import with_ood
 from training.export.outcome import describe_published
-from training.export.publish import DRAFT, drafts_of, publish_draft, write_draft
+from training.export.publish import DRAFT, drafts_of, publish_draft, published_as, write_draft
 from training.export.quantize import with_variants
 from training.options import PublishOptions
 from training.recipe import Draft
@@ -98,12 +99,21 @@ def publish_run(
     ask: bool = False,
     any_name: bool = False,
 ) -> None:
-    """Publishes the drafts of a run; `any_name` if they may have the name of a model with other labels.
+    """Publishes the drafts of a run, unless there are versions with the same files.
+
+    `any_name` if they may have the name of a model with other labels.
 
     Raises:
         NotPublished: one is worse than its baseline, and nobody confirmed that it is to be published.
         ValueError: there is no complete draft.
     """
+    earlier = [published_as(options.models, draft) for draft in drafts_of(folder)]
+    if versions := [each for each in earlier if each and None not in earlier]:
+        for version in versions:
+            promote = f"quartet models promote {version.replace('/', ' ')}"
+            more = f"; to make it the default: {promote}" if options.force else ""
+            console.print(f"already published as {version}{more}", markup=False, highlight=False, soft_wrap=True)
+        return
     below = [line for draft in drafts_of(folder) if (line := _warn_below(console, read_manifest(draft)))]
     if below and not options.yes:
         if not ask:
@@ -128,11 +138,19 @@ def completing(options: Any) -> tuple[list[str], str] | None:
 
     Args:
         options: of `quartet publish`.
+
+    Raises:
+        ValueError: its training is not complete.
     """
     path = options.run / _COMMAND
     if drafts_of(options.run) or not path.is_file():
         return None
-    words = shlex.split(json.loads(path.read_text()))
+    command = json.loads(path.read_text())
+    words = shlex.split(command)
+    where = stopped(options.run) if (options.run / CHECKPOINT).is_file() else "did not complete an epoch"
+    if where:
+        again = command if "--resume" in words else f"{command} --resume"
+        raise ValueError(f"{options.run}: there is nothing to publish, its training {where}. To go on with it: {again}")
     program, given = (words[:1], words[1:]) if words[0] == "quartet" else (words[:3], words[3:])
     more = [option for option in ("--resume", "--publish") if option not in given]
     more += [f"--{name}" for name in ("force", "candidate", "yes") if getattr(options, name)]

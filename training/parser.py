@@ -127,7 +127,7 @@ def did_you_mean(given: str, names: Iterable[str]) -> str:
     """`: did you mean NAME?` for the name that is most like `given`; empty if none is."""
     known = sorted(names)
     alias = f"--{_ALIASES.get(given.removeprefix('--'), '')}" if given.startswith("--") else ""
-    near = [alias] if alias in known else difflib.get_close_matches(given, known, n=1, cutoff=0.7)
+    near = [alias] if alias in known else difflib.get_close_matches(given, known, n=1, cutoff=0.65)
     return f": did you mean {near[0]}?" if near else ""
 
 

@@ -46,6 +46,8 @@ REMEDIES = {
     "quartet_drifted_features": "see [drift](../guides/drift.md#what-to-do)",
     "quartet_estimated_accuracy": "when it is low: as for drift",
     "quartet_key_expiry_timestamp_seconds": "when it is near: `quartet keys rotate NAME`",
+    "quartet_tls_certificate_expiry_timestamp_seconds": "when it is near: renew the certificate; the log says "
+    "why a renewed one [is not used](../guides/listen.md#tls)",
     "quartet_memory_available_bytes": "when it is low: serve fewer models, or lower QUARTET_MAX_MEMORY_MB",
     "quartet_gpu_memory_free_bytes": "when it is low: lower QUARTET_GPU_MEMORY_MB or QUARTET_MAX_BATCH",
     "quartet_workers_ready": "when it is low: the log says why a worker ended",

@@ -6,6 +6,12 @@ from service.settings import PREFIX, Settings, default_in_environment
 # Where the manual says more about a setting.
 _MORE = {
     "grpc_port": "protocol.md#grpc",
+    "uds": "../guides/listen.md#unix-sockets",
+    "metrics_port": "../guides/listen.md#a-port-for-metrics-and-probes",
+    "metrics_host": "../guides/listen.md#a-port-for-metrics-and-probes",
+    "tls_cert": "../guides/listen.md#tls",
+    "tls_key": "../guides/listen.md#tls",
+    "trusted_proxies": "../guides/listen.md#behind-a-proxy",
     "state": "../guides/versions.md#changing-the-policy",
     "captures": "../guides/captures.md",
     "keys": "../guides/keys.md",

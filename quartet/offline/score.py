@@ -5,6 +5,7 @@ import asyncio
 import csv
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -79,20 +80,35 @@ def _say(note: str) -> None:
 
 
 class _Progress:
-    """Shows finished rows, rate and remaining time."""
+    """Shows finished rows, rate and remaining time: a bar at a terminal, else a line now and then."""
 
     def __init__(self) -> None:
         self._bar: tqdm[NoReturn] | None = None
+        self._before: int | None = None
+        self._began = self._logged = 0.0
 
     def __call__(self, done: int, total: int) -> None:
-        if self._bar is None:
-            watched = sys.stderr.isatty()
-            seconds = _WATCHED_SECONDS if watched else _LOGGED_SECONDS
-            # Rows of an earlier run must not count towards the rate.
-            self._bar = tqdm(
-                initial=done, total=total, unit=" rows", mininterval=seconds, maxinterval=seconds, dynamic_ncols=watched
-            )
-        self._bar.update(done - self._bar.n)
+        # Rows of an earlier run must not count towards the rate.
+        if self._before is None:
+            self._before, self._began = done, time.monotonic()
+            self._logged = self._began
+            if sys.stderr.isatty():
+                seconds = _WATCHED_SECONDS
+                self._bar = tqdm(
+                    initial=done,
+                    total=total,
+                    unit=" rows",
+                    mininterval=seconds,
+                    maxinterval=seconds,
+                    dynamic_ncols=True,
+                )
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
+        elif (now := time.monotonic()) - self._logged >= _LOGGED_SECONDS:
+            self._logged = now
+            rate = (done - self._before) / (now - self._began)
+            left = f", {(total - done) / rate:,.0f} s left" if rate else ""
+            print(f"{done:,} of {total:,} rows, {rate:,.0f} rows/s{left}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self._bar is not None:

@@ -13,12 +13,13 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access import caller
+from service.access.inside import PATHS, is_inside
 from service.access.keys import Key, KeyRing
 from service.access.keys import Scope as KeyScope
 from service.access.local import is_of_other_site, why_not_local
 from service.access.rates import rate_fields
 from service.catalogue import CATALOGUE, PAGES
-from service.errors import Forbidden, QuartetError, Unauthorized
+from service.errors import Forbidden, NotFound, QuartetError, Unauthorized
 
 _PROBES = ("/healthz/live", "/healthz/ready", "/v2/health/live", "/v2/health/ready")
 _PUBLIC = frozenset({*_PROBES, PAGES, *(f"{PAGES}/{code}" for code in CATALOGUE)})
@@ -74,12 +75,20 @@ class Gate:
         ring: the keys. Without it, everyone may do everything but administer, which only this machine may.
         unknown: the refusal of a model that the key may not know of, by its name: as of one that is not served.
         refuse: sends a failure.
+        metrics_inside: whether the metrics have a port of their own, and are nowhere else.
     """
 
     def __init__(
-        self, app: ASGIApp, *, ring: KeyRing | None, unknown: Callable[[Scope, str], QuartetError], refuse: Refuse
+        self,
+        app: ASGIApp,
+        *,
+        ring: KeyRing | None,
+        unknown: Callable[[Scope, str], QuartetError],
+        refuse: Refuse,
+        metrics_inside: bool = False,
     ) -> None:
         self._app = app
+        self._metrics_inside = metrics_inside
         self._ring = ring
         self._unknown = unknown
         self._send_failure = refuse
@@ -92,8 +101,14 @@ class Gate:
         path: str = scope["path"]
         if scope.get("root_path"):
             path = _route_path(path, scope["root_path"])
+        if is_inside(scope):
+            if path in PATHS:
+                return self._app(scope, receive, send)
+            return self._refuse(NotFound(f"This port has {', '.join(PATHS)} and nothing else."), scope, send)
         if path in _PUBLIC and is_public(method, path):
             return self._app(scope, receive, send)
+        if self._metrics_inside and path.startswith("/metrics"):
+            return self._refuse(NotFound("The metrics are on the port QUARTET_METRICS_PORT."), scope, send)
         try:
             key = authorise(self._ring, self._unknown, scope, method, path)
         except QuartetError as error:

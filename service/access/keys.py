@@ -157,7 +157,7 @@ def parse_keys(text: str) -> dict[str, Entry]:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also of a number with more digits than Python converts
         raise InvalidKeys(f"it is not valid TOML: {error}") from None
     entries: dict[str, Entry] = {}
     names: dict[str, str] = {}

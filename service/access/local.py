@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 from starlette.types import Scope
 
+# The host of a client that has no address.
+UNIX = "unix"
 # A proxy on this machine sends for others.
 _OF_PROXIES = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
 
@@ -35,6 +37,8 @@ def why_not_local(scope: Scope) -> str | None:
     """Why a request without a key may not be taken for one of this machine's administrator; None if it may."""
     headers: Mapping[bytes, bytes] = scope["quartet.headers"]
     client = scope.get("client")
+    if client and client[0] == UNIX:
+        return "this came over a Unix socket, on which a proxy may send for others"
     if not client or not is_loopback(client[0]):
         return "this comes from another one"
     if any(name in headers for name in _OF_PROXIES):

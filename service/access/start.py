@@ -24,8 +24,12 @@ def ring_of(settings: Settings, *, share: float = 1.0, generated: str | None = N
 
 
 def needs_generated(settings: Settings) -> bool:
-    """Whether others can reach the server, which has no keys and is not meant to be open."""
-    return not (settings.keys or settings.open or is_loopback(settings.host))
+    """Whether others can reach the server, which has no keys and is not meant to be open.
+
+    The permissions of a Unix socket say who reaches it.
+    """
+    over_tcp = settings.uds is None or settings.grpc_port is not None
+    return not (settings.keys or settings.open) and over_tcp and not is_loopback(settings.host)
 
 
 def generate(url: str) -> str:

@@ -22,6 +22,7 @@ from service.stack.problems import responses
 logger = logging.getLogger(__name__)
 
 router = APIRouter(tags=["operations"])
+metrics_router = APIRouter(tags=["operations"])
 # Prometheus sends half as many characters. The response repeats the version from the header.
 _LONGEST_ACCEPT = 512
 
@@ -58,7 +59,7 @@ def _check_models(request: Request) -> None:
         raise ModelBroken("A model is not responding, and only a restart helps: the log says which one and why.")
 
 
-@router.get(
+@metrics_router.get(
     "/metrics",
     summary="Prometheus metrics",
     response_class=Response,

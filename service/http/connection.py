@@ -2,6 +2,7 @@
 
 import asyncio
 import http
+import itertools
 import math
 import re
 import time
@@ -15,6 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp, Scope
 from uvicorn.server import ServerState
 
+from service.access.local import UNIX
 from service.http.cycle import Cycle
 from service.http.pool import Pool
 
@@ -45,6 +47,8 @@ _REQUEST_SECONDS = 900.0
 _HALF_CLOSED_SECONDS = 1.0
 # Seconds for which a client may read a response that came before the end of its body.
 _LINGER_SECONDS = 2.0
+# Clients of a Unix socket have a number in place of a port.
+_UNIX_CLIENTS = itertools.count(1)
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _UPGRADE = re.compile(rb"\nupgrade[ \t]*:", re.IGNORECASE)
 
@@ -95,19 +99,23 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
-        addresses = (transport.get_extra_info(name) for name in ("peername", "sockname"))
-        self._client, self._server = (address and address[:2] for address in addresses)
+        peer, own = (transport.get_extra_info(name) for name in ("peername", "sockname"))
+        if isinstance(own, str):  # the path of a Unix socket, whose clients have no address
+            self._client, self._server = (UNIX, next(_UNIX_CLIENTS)), (own, None)
+        else:
+            # IPv4 over a socket for both, as others write it: networks of proxies are compared with it.
+            self._client = peer and (peer[0].removeprefix("::ffff:"), peer[1])
+            self._server = own and own[:2]
+        self._scheme = "https" if transport.get_extra_info("ssl_object") else "http"
         self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn's type names its own protocols
-        if self._pool.make_room(self._state.connections):
+        if self._pool.join(self):
             self._pool.idle[self] = None
         else:
             self.refuse(503, "too many connections: try again later")
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._state.connections.discard(self)
-        self._pool.idle.pop(self, None)
-        self._pool.reads.cancel(self)
-        self._pool.pipelined.cancel(self)
+        self._pool.leave(self)
         self._pipeline.clear()
         self._buffer.clear()
         if self._cycle is not None:
@@ -338,7 +346,7 @@ class Connection(asyncio.Protocol):
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": version,
             "method": self._parser.get_method().decode("ascii"),
-            "scheme": "http",
+            "scheme": self._scheme,
             "path": urllib.parse.unquote(path) if "%" in path else path,
             "raw_path": url.path,
             "query_string": url.query or b"",

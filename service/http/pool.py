@@ -2,11 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from service.http.connection import Connection
+from collections.abc import Callable
+from typing import Protocol
 
 # A connection is idle this many seconds after its last response.
 _IDLE_SECONDS = 1.0
@@ -16,6 +13,8 @@ _SLOW_SECONDS = 5.0
 _READS_PER_STEP = 8
 # Pipelined requests started per step. The limit protects clients that wait for their answers before they go on.
 _PIPELINED_PER_STEP = 4
+# Steps of TLS handshakes per step of the loop; with an RSA key each takes a millisecond.
+_HANDSHAKES_PER_STEP = 4
 
 
 class Throttle:
@@ -47,14 +46,31 @@ class Throttle:
             self.request(owner, self._waiting.pop(owner))
 
 
+class Member(Protocol):
+    """A connection, as others look at it to find one that may give way; see `Connection`."""
+
+    since: float
+
+    @property
+    def waits_for_client(self) -> bool: ...
+
+    def idle_seconds(self, now: float) -> float: ...
+
+    def close(self) -> None: ...
+
+    def refuse(self, status: int, why: str) -> None: ...
+
+
 class Pool:
-    """The connections of a server.
+    """The connections of a listener.
 
     Attributes:
         most: maximum number of connections.
         reads: throttle for reading bodies.
         pipelined: throttle for requests that arrived before the previous response was complete.
+        handshakes: throttle for TLS handshakes.
         draining: whether each response closes its connection, so that clients reconnect to another server.
+        members: all connections.
         idle: connections without a request, the one idle for longest first.
     """
 
@@ -62,16 +78,19 @@ class Pool:
         self.most = most
         self.reads = Throttle(_READS_PER_STEP)
         self.pipelined = Throttle(_PIPELINED_PER_STEP)
+        self.handshakes = Throttle(_HANDSHAKES_PER_STEP)
         self.draining = False
-        self.idle: dict[Connection, None] = {}
+        self.members: set[Member] = set()
+        self.idle: dict[Member, None] = {}
 
-    def make_room(self, connections: Collection[Any]) -> bool:
-        """Makes room for the last of all connections; returns whether it may stay.
+    def join(self, member: Member) -> bool:
+        """Adds a connection, and makes room for it; returns whether it may stay.
 
         If the server is full, the connection that has been idle for longest is closed. If none is idle, the slowest
         client loses its connection. A client that keeps sending requests keeps its connection.
         """
-        if len(connections) <= self.most:
+        self.members.add(member)
+        if len(self.members) <= self.most:
             return True
         now = time.monotonic()
         longest = next((member for member in self.idle if member.idle_seconds(now) >= _IDLE_SECONDS), None)
@@ -79,9 +98,16 @@ class Pool:
             del self.idle[longest]
             longest.close()
             return True
-        slow = [connection for connection in connections if connection.waits_for_client]
-        slowest = min(slow, key=lambda connection: connection.since, default=None)
+        slow = [member for member in self.members if member.waits_for_client]
+        slowest = min(slow, key=lambda member: member.since, default=None)
         if slowest is None or now - slowest.since < _SLOW_SECONDS:
             return False
         slowest.refuse(408, "the body of the request comes too slowly for a server without a connection to spare")
         return True
+
+    def leave(self, member: Member) -> None:
+        """Removes a connection that has ended."""
+        self.members.discard(member)
+        self.idle.pop(member, None)
+        for throttle in (self.reads, self.pipelined, self.handshakes):
+            throttle.cancel(member)

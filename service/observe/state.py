@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from quartet import __version__
 from service.access.keys import KeyRing
+from service.certificate import Certificate
 from service.drift.metrics import drift_families
 from service.inference import cuda
 from service.inference.device import cuda_index
@@ -32,6 +33,11 @@ _KEY_EXPIRY = (
     "When an API key ends, in seconds since the epoch; keys without an end are not listed",
     "key",
 )
+_CERTIFICATE_EXPIRY = (
+    "quartet_tls_certificate_expiry_timestamp_seconds",
+    "When the certificate that new connections get expires, in seconds since the epoch; only with TLS",
+    "",
+)
 
 
 class State(Collector):
@@ -39,10 +45,12 @@ class State(Collector):
 
     Args:
         ring: the API keys; None without keys.
+        certificate: None without TLS.
     """
 
-    def __init__(self, ring: KeyRing | None) -> None:
+    def __init__(self, ring: KeyRing | None, certificate: Certificate | None = None) -> None:
         self._ring = ring
+        self._certificate = certificate
         self._models: list[Metric] = []
         self._devices: set[str] = set()
 
@@ -63,13 +71,15 @@ class State(Collector):
             yield _gauge(_MEMORY, {"": available})
         yield from self._models
         yield from _gpus(self._devices)
+        if self._certificate is not None:
+            yield _gauge(_CERTIFICATE_EXPIRY, {"": self._certificate.ends})
         if self._ring is not None:
             yield _gauge(_KEY_EXPIRY, self._ring.ends())
 
     def describe(self) -> Iterator[Metric]:
         """Every metric, with its labels and without values; some are collected only where there is something to say."""
         yield _info()
-        for family in (_MEMORY, _READY, _REFUSED, _LOADED, _GPU_MEMORY, _KEY_EXPIRY):
+        for family in (_MEMORY, _READY, _REFUSED, _LOADED, _GPU_MEMORY, _CERTIFICATE_EXPIRY, _KEY_EXPIRY):
             yield _gauge(family, {})
         yield _loads_failed()
         yield from drift_families({})

@@ -184,7 +184,7 @@ def parse_policy(content: bytes, name: str = FILE) -> Policy:
             raise InvalidPolicy(f"{name}, line {at}: it has more than {_MOST_DOTS} dots")
     try:
         text = content.decode()
-        return Policy.model_validate(_parse(text))
+        return Policy.model_validate(_parse(text, name))
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise InvalidPolicy(f"{name}, line {line}: it is not UTF-8") from None
@@ -210,20 +210,21 @@ def parse_policy(content: bytes, name: str = FILE) -> Policy:
         raise InvalidPolicy(f"{name}, line {line_of(text, location)}: {truncate(reason, _MOST_REASON)}") from None
 
 
-def _parse(text: str) -> dict[str, Any]:
+def _parse(text: str, name: str) -> dict[str, Any]:
     """A TOML document.
 
     Raises:
         TOMLDecodeError: it is none.
+        InvalidPolicy: it has a number of more digits than Python converts, 4300.
     """
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError:
         raise
-    except ValueError as error:  # Python converts no number of more than 4300 digits
+    except ValueError:
         lines = text.splitlines()
         longest = max(range(len(lines)), key=lambda number: len(lines[number]))
-        raise tomllib.TOMLDecodeError(f"a number is too long (at line {longest + 1}, column 1)") from error
+        raise InvalidPolicy(f"{name}, line {longest + 1}: a number is too long") from None
 
 
 def line_of(text: str, location: Sequence[str]) -> int:

@@ -1,1 +1,1 @@
-"""Several worker processes on one port, and the supervisor that starts, watches and restarts them."""
+"""Several worker processes on one address, and the supervisor that starts, watches and restarts them."""

@@ -1,4 +1,4 @@
-"""Starts several workers on one port, forwards signals to them, and restarts those that die or hang.
+"""Starts several workers on one address, forwards signals to them, and restarts those that die or hang.
 
 Uvicorn's own supervisor does not fit: its workers outlive it when it is killed, a worker whose event loop hangs still
 answers its health check, and it neither forwards SIGUSR1 nor tells the workers when all of them are ready.
@@ -24,6 +24,7 @@ from typing import Any
 from prometheus_client.multiprocess import mark_process_dead
 
 from service.inference.device import available_cpus
+from service.listeners import Listeners
 from service.processes.worker import NOTIFY, RELOAD, Status, worker_environment
 from service.settings import Settings
 
@@ -82,17 +83,19 @@ class Supervisor:
 
     Args:
         settings: of the service; `workers` says how many there are.
-        listener: a bound socket that reserves the port; it does not listen.
+        listeners: reserve the ports, which each worker binds too. A Unix socket cannot be bound twice: all workers
+            get this one.
         access: arguments of `ring_of` for every worker.
     """
 
-    def __init__(self, settings: Settings, listener: socket.socket, access: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, settings: Settings, listeners: Listeners, access: Mapping[str, Any] | None = None) -> None:
         self._access = access or {}
-        self._url = url_of(listener)
-        host, port = listener.getsockname()[:2]
-        self._workers = [
-            _Worker(index, {**share, "host": host, "port": port}) for index, share in enumerate(shares(settings))
-        ]
+        self._listeners = listeners
+        self._unix = listeners.main if settings.uds else None
+        addresses = {} if settings.uds else dict(zip(("host", "port"), listeners.main.getsockname(), strict=False))
+        if listeners.metrics:
+            addresses["metrics_port"] = listeners.metrics.getsockname()[1]
+        self._workers = [_Worker(index, {**share, **addresses}) for index, share in enumerate(shares(settings))]
         self._folder = tempfile.mkdtemp(prefix="quartet-")
         self._end_timeout = settings.drain_seconds + settings.shutdown_timeout + _GRACE_SECONDS
         self._serving = False
@@ -126,9 +129,8 @@ class Supervisor:
         self._serving = True
         self._publish()
         logger.info(
-            "serving on %s, to be opened in a browser; its API is described at /docs; "
-            "%d workers of %d threads and %g MB for bodies each",
-            self._url, len(self._workers), first.settings["threads"], first.settings["max_memory_mb"],
+            "%s; %d workers of %d threads and %g MB for bodies each",
+            self._listeners.describe(), len(self._workers), first.settings["threads"], first.settings["max_memory_mb"],
         )  # fmt: skip
 
     async def _supervise_worker(self, worker: _Worker) -> None:
@@ -160,13 +162,14 @@ class Supervisor:
     async def _run_worker(self, worker: _Worker) -> int:
         """Starts a worker's process and returns its exit code."""
         ours, theirs = socket.socketpair()
-        joining = worker_environment(worker.index, self._folder, theirs.fileno(), worker.settings, self._access)
+        unix = self._unix.fileno() if self._unix else None
+        joining = worker_environment(worker.index, self._folder, theirs.fileno(), worker.settings, self._access, unix)
         with ours, theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *sys.orig_argv[1:],
                 env={**os.environ, **gpu_of(worker.index, os.environ), **joining},
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), *([] if unix is None else [unix])],
                 process_group=0,  # a terminal's Ctrl+C reaches the workers through the supervisor alone
             )
             reader, writer = await asyncio.open_unix_connection(sock=ours.dup())
@@ -217,6 +220,8 @@ class Supervisor:
         self._ending.set()
         self._start.cancel()
         self._publish()
+        if self._unix:
+            self._unix.close()  # it listens for as long as any process has it
         for worker in self._workers:
             if worker.process:
                 _signal(worker.process, number)
@@ -238,9 +243,3 @@ class Supervisor:
 def _signal(process: Process, number: int) -> None:
     with suppress(ProcessLookupError):
         process.send_signal(number)
-
-
-def url_of(listener: socket.socket) -> str:
-    """The URL that a bound socket is going to answer at."""
-    host, port = listener.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

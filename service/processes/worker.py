@@ -33,10 +33,11 @@ RELOAD = b"reload\n"
 
 
 def worker_environment(
-    index: int, folder: str, channel: int, settings: Mapping[str, Any], access: Mapping[str, Any]
+    index: int, folder: str, channel: int, settings: Mapping[str, Any], access: Mapping[str, Any], unix: int | None
 ) -> Mapping[str, str]:
     """The environment variables that make a process a worker; the arguments are those of `Worker`."""
     assignment = {"index": index, "folder": folder, "channel": channel, "settings": settings, "access": access}
+    assignment["unix"] = unix
     return {_VARIABLE: json.dumps(assignment), "PROMETHEUS_MULTIPROC_DIR": folder}
 
 
@@ -63,13 +64,21 @@ class Worker:
         channel: file descriptor of a socket to the supervisor.
         settings: the worker's settings, where they differ from the service's.
         access: arguments of `ring_of` that are the same for all workers.
+        unix: file descriptor of the Unix socket that all workers listen on; None if they listen on a port.
     """
 
     def __init__(
-        self, index: int, folder: str, channel: int, settings: Mapping[str, Any], access: Mapping[str, Any]
+        self,
+        index: int,
+        folder: str,
+        channel: int,
+        settings: Mapping[str, Any],
+        access: Mapping[str, Any],
+        unix: int | None = None,
     ) -> None:
         self.settings = settings
         self.access = access
+        self.unix = unix
         self.status = Status(False, 0, ())
         self._folder = folder
         self._index = index

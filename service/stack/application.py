@@ -10,6 +10,7 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.capture.capture import Captures
+from service.certificate import Certificate
 from service.inference.observers import Observers
 from service.inference.repository import Repository
 from service.lifecycle.lifecycle import Lifecycle
@@ -78,6 +79,7 @@ class Application(FastAPI):
         repository: the models; set at the start, as `threads` are.
         threads: for slow work.
         captures: keeps inputs and answers, where policies say so.
+        certificate: of the server; None without TLS.
         state_metrics: of the state of the service, which each process reports for itself.
         lifecycle: tries, judges and changes versions.
         budget: of the bodies of all requests in memory.
@@ -89,6 +91,7 @@ class Application(FastAPI):
     repository: Repository
     threads: Threads
     captures: Captures
+    certificate: Certificate | None
     state_metrics: State
 
     def __init__(

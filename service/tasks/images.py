@@ -65,7 +65,7 @@ class EncodedImage:
             ImageTooLarge: the header declares more than `max_pixels` pixels, or more than its format may have.
         """
         if not data:
-            raise UndecodableImage("The image is empty: send the bytes of a file.")
+            raise UndecodableImage("The image is empty: it has no bytes.")
         image = cls._open_jpeg(data)
         if image is None:
             pillow = _open_with_pillow(data)
@@ -183,7 +183,7 @@ def _open_with_pillow(data: bytes) -> Image.Image:
         raise
     except UnidentifiedImageError:
         raise UndecodableImage(
-            f"The bytes are no image of a known format ({', '.join(FORMATS)}): check the file."
+            f"The bytes are no image of a known format ({', '.join(FORMATS)}): convert it."
         ) from None
     except Exception as error:  # a plug-in may raise anything on a damaged header
         raise UndecodableImage(f"The image's header cannot be read ({error}): check the file.") from error

@@ -132,7 +132,7 @@ def test_the_figures_stand_side_by_side(open_page: OpenPage):
     rows = page.locator(".compared tbody tr")
     assert rows.nth(1).locator("td").all_inner_texts() == ["2 (0.03%)", "12 (0.48%)"]
     assert rows.nth(3).locator("td").all_inner_texts() == ["9.1 ms", "6.4 ms"]
-    assert page.locator(".pairs .name").all_inner_texts() == ["dog", "cat", "ship", HOSTILE]
+    assert page.locator(".compared ~ .pairs .name").all_inner_texts() == ["dog", "cat", "ship", HOSTILE]
     assert page.locator(".pairs .value").all_inner_texts()[:4] == ["35%", "44%", "40%", "31%"]
     expect(page.locator(".steps [aria-current]")).to_have_text("25% for 30 min")
     shadow = page.get_by_role("region", name="Shadow")

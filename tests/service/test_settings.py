@@ -106,6 +106,7 @@ def test_an_unknown_variable_is_refused_with_the_list(monkeypatch: pytest.Monkey
         ("MAX_BODY_MB", "nan"),
         ("MAX_BODY_MB", "inf"),
         ("TIMEOUT", "-3"),
+        ("METRICS_PORT", "65536"),
         ("LOG_LEVEL", "loud"),
     ],
 )
@@ -148,6 +149,7 @@ def test_keys_and_an_open_service_exclude_each_other(monkeypatch: pytest.MonkeyP
         ("QUARTET_PORT", "tcp://10.0.0.7:80"),
         ("QUARTET_PORT_80_TCP_ADDR", "10.0.0.7"),
         ("QUARTET_GPU_SERVICE_PORT", "80"),
+        ("QUARTET_METRICS_PORT", "tcp://10.0.0.7:9100"),
     ],
 )
 def test_variables_that_kubernetes_sets_for_a_service_of_this_name_are_explained(
@@ -155,4 +157,54 @@ def test_variables_that_kubernetes_sets_for_a_service_of_this_name_are_explained
 ):
     monkeypatch.setenv(name, value)
     with pytest.raises(InvalidSettings, match=rf"^{name}={value} .*enableServiceLinks: false"):
+        read_settings()
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"TLS_CERT": "a.pem"}, "QUARTET_TLS_CERT needs QUARTET_TLS_KEY"),
+        ({"TLS_KEY": "a.pem"}, "QUARTET_TLS_KEY needs QUARTET_TLS_CERT"),
+        ({"TLS_CERT": "a.pem", "TLS_KEY": "a.pem", "UDS": "/q"}, "QUARTET_TLS_CERT and QUARTET_UDS exclude each other"),
+        ({"METRICS_PORT": "8000"}, "QUARTET_METRICS_PORT=8000 is QUARTET_PORT too"),
+        ({"METRICS_PORT": "9000", "GRPC_PORT": "9000"}, "QUARTET_METRICS_PORT=9000 is QUARTET_GRPC_PORT too"),
+    ],
+)
+def test_addresses_that_contradict_each_other(monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], why: str):
+    for name, value in settings.items():
+        monkeypatch.setenv(f"QUARTET_{name}", value)
+    with pytest.raises(InvalidSettings, match=f"^{why}"):
+        read_settings()
+
+
+def test_free_ports_may_be_picked_for_all(monkeypatch: pytest.MonkeyPatch):
+    for name in ("PORT", "GRPC_PORT", "METRICS_PORT"):
+        monkeypatch.setenv(f"QUARTET_{name}", "0")
+    assert read_settings().metrics_port == 0
+
+
+def test_empty_variables_are_unset(monkeypatch: pytest.MonkeyPatch):
+    names = ("UDS", "METRICS_PORT", "TLS_CERT", "TLS_KEY", "TRUSTED_PROXIES")
+    for name in names:
+        monkeypatch.setenv(f"QUARTET_{name}", "")
+    settings = read_settings()
+    assert {name: getattr(settings, name.lower()) for name in names} == {**dict.fromkeys(names), "TRUSTED_PROXIES": ()}
+
+
+def test_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("QUARTET_TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.7, 2001:db8::/32, unix")
+    assert read_settings().trusted_proxies == ("10.0.0.0/8", "192.0.2.7", "2001:db8::/32", "unix")
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("*", "does not appear to be an IPv4 or IPv6 network"),
+        ("proxy.example", "does not appear to be an IPv4 or IPv6 network"),
+        ("10.0.0.1/8", "has host bits set"),
+    ],
+)
+def test_anything_else_is_no_proxy(monkeypatch: pytest.MonkeyPatch, value: str, why: str):
+    monkeypatch.setenv("QUARTET_TRUSTED_PROXIES", f"unix, {value}")
+    with pytest.raises(InvalidSettings, match=rf"^QUARTET_TRUSTED_PROXIES={re.escape(value)}: .*{why}"):
         read_settings()

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.registry import read_manifest
@@ -95,7 +96,7 @@ def test_what_is_worse_than_its_baseline_is_published_with_yes(test, is_publishe
     version = tmp_path / "models" / "one" / "1"
     assert version.exists() == is_published
     publish_run(tmp_path / "run", PublishOptions(models=tmp_path / "models", yes=True), run().console)
-    newest = max((tmp_path / "models" / "one").glob("[0-9]"))
+    (newest,) = (tmp_path / "models" / "one").glob("[0-9]")  # nothing is published twice
     assert read_manifest(newest).baseline.test == test
     assert (
         f"a line. It reaches accuracy 0.9000 on the selection half of validation and {test:.4f} on test"
@@ -109,6 +110,11 @@ def test_a_run_without_a_draft_is_completed_by_its_command(program, run, draft, 
     options = SimpleNamespace(run=folder, models=tmp_path / "models", force=False, candidate=True, yes=False)
     assert completing(options) is None
     remember_command(folder, f"{program} 'my data' --publish")
+    with pytest.raises(
+        ValueError, match=rf"did not complete an epoch. To go on with it: {program} 'my data' --publish "
+    ):
+        completing(options)
+    torch.save({"settings": {"epochs": 2}, "state": {"epoch": 2, "improved_epoch": 1}}, folder / "checkpoint.pt")
     arguments, prog = completing(options)
     assert [prog, *arguments][1:] == [
         *program.split()[-1:], "my data", "--publish", "--resume", "--candidate", "--models", str(tmp_path / "models"),

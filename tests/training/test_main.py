@@ -96,12 +96,15 @@ def first_run(folder, source, forget_accelerator):
     return folder / "models" / "classifier" / "1"
 
 
-def test_resuming_a_finished_run_publishes_the_same_metrics_again(first_run, source, folder, capsys):
+def test_resuming_a_finished_run_publishes_nothing_new(first_run, source, folder, capsys):
     assert main(command("cnn", source, folder, "--publish", "--resume")) == 0
-    assert "Resuming after epoch 3 of 3" in capsys.readouterr().out
-    first, second = read_manifest(first_run), read_manifest(first_run.parent / "2")
+    said = capsys.readouterr().out
+    assert "Resuming after epoch 3 of 3" in said
+    assert "already published as classifier/1" in said
+    assert [path.name for path in first_run.parent.iterdir()] == ["1"]
+    first, draft = read_manifest(first_run), read_manifest(folder / "cnn" / "export")
     for part in ("metrics", "calibration", "conformal", "data", "labels"):
-        assert getattr(first, part) == getattr(second, part)
+        assert getattr(first, part) == getattr(draft, part)
 
 
 def test_a_published_version_is_measured_anew_without_training(first_run, source, folder, capsys):
@@ -166,7 +169,10 @@ def test_calibration_of_a_published_version_and_its_variant_is_fitted_anew(
     )
     purposes = [[use.purpose for use in step.uses] for step in again.history[1:]]
     assert purposes[0][:2] == ["activation ranges", "choice of variants"]
-    assert purposes[1:] == [["temperature", "label sets", "figures"], ["label sets", "figures"]]
+    assert purposes[1:] == [
+        ["temperature", "label sets", "figures", "histograms for drift"],
+        ["label sets", "figures", "histograms for drift"],
+    ]
     card = (tmp_path / "classifier" / "4" / "report" / "README.md").read_text()
     assert "evaluated 4 times: in steps 1, 2, 3 and 4." in card
     halves = {use.partition for step in again.history for use in step.uses if use.part != "all"}
@@ -218,6 +224,10 @@ def test_ctrl_c_publishes_nothing_and_says_how_to_go_on(source, tmp_path, capsys
     assert not (tmp_path / "models").exists()
     again = shlex.split(said.partition("python -m training ")[2])
     assert again == [*arguments, "--resume"]
+    assert main(["publish", str(tmp_path / "mlp")]) == 1
+    said = capsys.readouterr().err
+    assert "nothing to publish, its training was stopped in epoch 2 of 3. To go on with it: python -m training" in said
+    assert shlex.split(said.partition("To go on with it: python -m training ")[2]) == again
     forget_accelerator()
     assert main(again) == 0
     assert read_manifest(tmp_path / "models" / "classifier-mlp" / "1").training.epochs_run == 3

@@ -25,6 +25,7 @@ from training.data.images import ImageData, ImageSplit
 from training.data.lazy import Images as SplitImages
 from training.engine.fit import fit
 from training.engine.settings import FitSettings
+from training.engine.weights import CHECKPOINT
 from training.export.evaluator import run_in_batches
 from training.export.figures import Interval, bootstrap, wilson
 from training.run import as_served
@@ -57,11 +58,14 @@ def train_judge(data: ImageData, epochs: int, folder: Path, accelerator: Acceler
     network = make_network(data, data.train, seed=0)
     learning = ClassificationSettings(augment=AUGMENT.scaled_to(data.shape))
     learner = Classification(data.train, data.validation, learning)
-    settings = FitSettings(epochs=epochs, batch_size=256, lr=0.2, seed=0)
-    # A folder for each data set, so that only a training on the same data is resumed.
-    run = folder / f"{data.fingerprint.rpartition(':')[2][:16]}-{epochs}"
+    # At least twenty steps per epoch; the learning rate is scaled with the batch (Goyal et al. 2017, arXiv:1706.02677).
+    batch_size = max(16, min(256, len(data.train) // 20))
+    settings = FitSettings(epochs=epochs, batch_size=batch_size, lr=0.2 * batch_size / 256, seed=0)
+    # A folder for each data set and settings, so that only the same training is resumed.
+    run = folder / f"{data.fingerprint.rpartition(':')[2][:16]}-{epochs}-{batch_size}"
     origin = {"data": data.fingerprint}
-    fit(network, learner, settings, run, accelerator=accelerator, console=console, resume=True, origin=origin)
+    resume = (run / CHECKPOINT).is_file()
+    fit(network, learner, settings, run, accelerator=accelerator, console=console, resume=resume, origin=origin)
     return as_served(network)
 
 

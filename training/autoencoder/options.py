@@ -52,7 +52,8 @@ class AutoencoderOptions(Options):
         encoding: of a table of labels, such as cp949; detected by default.
         image_size: side of the images in pixels; their own by default, or 64 if they are larger.
         components: Gaussians per class in the density of the latents.
-        judge_epochs: epochs of the classifier that judges generated images.
+        judge_epochs: epochs of the classifier that judges generated images; by default 6, or a third of the epochs of
+            the training if that is less.
         generated: how many generated images are judged.
     """
 
@@ -60,7 +61,7 @@ class AutoencoderOptions(Options):
     encoding: str | None = None
     image_size: int | None = None
     components: int = 10
-    judge_epochs: int = 6
+    judge_epochs: int | None = None
     generated: int = 10_000
     network: NetworkSettings = field(default_factory=NetworkSettings)
     learning: ReconstructionSettings = field(default_factory=ReconstructionSettings)

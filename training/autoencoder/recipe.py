@@ -51,6 +51,8 @@ from training.run import Run
 AutoencoderRun = Run[AutoencoderOptions, ImageData]
 
 MAX_BATCH = 64
+# Of the judge; fewer in a short training.
+JUDGE_EPOCHS = 6
 
 
 class AutoencoderRecipe(Recipe[AutoencoderOptions, ImageData]):
@@ -93,7 +95,7 @@ class AutoencoderRecipe(Recipe[AutoencoderOptions, ImageData]):
     def work(self, run: AutoencoderRun) -> Sequence[Work]:
         data, options = run.data, run.options
         images = len(data.train) + len(data.validation) + len(data.test)
-        judged = options.judge_epochs * len(data.train) + options.generated if len(data.classes) > 1 else 0
+        judged = _judge_epochs(run) * len(data.train) + options.generated if len(data.classes) > 1 else 0
         return (
             # The judge learns from each training image in every epoch, which takes about five times as long as to
             # reconstruct it.
@@ -113,7 +115,7 @@ class AutoencoderRecipe(Recipe[AutoencoderOptions, ImageData]):
         judge = None
         if len(data.classes) > 1:
             with run.phase("judge"):
-                judge = train_judge(data, options.judge_epochs, run.folder / "judge", run.accelerator, console)
+                judge = train_judge(data, _judge_epochs(run), run.folder / "judge", run.accelerator, console)
         if not run.is_main:
             return []
         assert isinstance(network, Autoencoder)  # noqa: S101 - see `build`
@@ -166,6 +168,12 @@ class AutoencoderRecipe(Recipe[AutoencoderOptions, ImageData]):
         if isinstance(manifest, DecoderManifest):  # its latents are the encoder's answers
             return super().observed(manifest, folder, data)
         return observed_images(data)
+
+
+def _judge_epochs(run: AutoencoderRun) -> int:
+    """An epoch of the judge takes up to three times as long as one of the autoencoder: it takes no longer than that."""
+    asked = run.options.judge_epochs
+    return asked if asked is not None else max(1, min(JUDGE_EPOCHS, run.settings.epochs // 3))
 
 
 def _load(options: Any, size: int | None, seed: int) -> ImageData:
@@ -228,7 +236,7 @@ def _write_version(
     data, options = run.data, run.options
     shutil.copytree(part.folder, target, dirs_exist_ok=True)
     stated = run.stated(options.network, options.learning)
-    stated |= {"components": options.components, "ridge": RIDGE, "judge_epochs": options.judge_epochs}
+    stated |= {"components": options.components, "ridge": RIDGE, "judge_epochs": _judge_epochs(run)}
     height, width, channels = data.shape
     background = common_background(data.train.images)
     uses = [

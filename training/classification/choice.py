@@ -70,7 +70,8 @@ def _arch_for(network: NetworkSettings, data: ImageData) -> tuple[Arch, str]:
     height, width, channels = data.shape
     few = channels == 3 and min(height, width) >= TINY and len(data.train) < FEW
     if is_photographs(data):
-        because = f"the images have {height} x {width} pixels"
+        tall, wide = data.original or (height, width)
+        because = f"the images have {'about ' if data.original else ''}{wide} x {tall} pixels"
     elif few:
         because = f"{len(data.train):,} images are few"
     else:

@@ -35,6 +35,7 @@ def labelled_images(manifest: ClassifierManifest, options: Any) -> LabelledClass
         ]
         splits[name] = part.take(np.flatnonzero([index is not None for index in indices]))
         truth += [index for index in indices if index is not None]
+    known.check(source)
     problems.settle(source, options.bad, inspection)
     return LabelledClasses(
         manifest,

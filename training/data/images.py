@@ -38,7 +38,12 @@ class ImageSplit:
 
 @dataclass(frozen=True, slots=True)
 class ImageData:
-    """A data set with its three splits and its fingerprint; `held_out` names the splits that were taken from train."""
+    """A data set with its three splits and its fingerprint.
+
+    Attributes:
+        held_out: the splits that were taken from train.
+        original: the median height and width of the files, if they were resized.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -49,6 +54,7 @@ class ImageData:
     held_out: frozenset[str] = frozenset()
     inspection: Inspection = field(default_factory=Inspection)
     added: Added | None = None
+    original: tuple[int, int] | None = None
 
     @property
     def division(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -120,7 +126,7 @@ def load_images(
         if limit is not None and len(part) > limit:
             splits[name] = part.take(limited(name, part.labels, limit, seed))
 
-    shape = _shape(source, splits["train"], size, largest)
+    shape, original = _shape(source, splits["train"], size, largest)
     lazy = sum(map(len, splits.values())) * int(np.prod(shape)) > IN_MEMORY
     height, width, channels = shape
     wanted = ImageInput(height=height, width=width, channels=1 if channels == 1 else 3)
@@ -144,7 +150,13 @@ def load_images(
     contents = [b"".join([name.encode(), *digests[name], parts[name].labels.tobytes()]) for name in hub.SPLITS]
     identity = fingerprint("files-sha256", [repr(shape).encode(), *contents])
     return ImageData(
-        name_of(source), classes, **parts, fingerprint=identity, held_out=held_out, inspection=inspection, added=None
+        name_of(source),
+        classes,
+        **parts,
+        fingerprint=identity,
+        held_out=held_out,
+        inspection=inspection,
+        original=original,
     )
 
 
@@ -156,23 +168,29 @@ def common_background(images: Images) -> float | None:
     return round(float(brightness.mean()), 4) if brightness.std() < 0.05 else None
 
 
-def _shape(source: str, train: ImageItems, size: int | None, largest: int) -> tuple[int, int, int]:
-    """Height, width and channels of the images, judged by a sample of the training split."""
-    sample = []
+def _shape(
+    source: str, train: ImageItems, size: int | None, largest: int
+) -> tuple[tuple[int, int, int], tuple[int, int] | None]:
+    """Height, width and channels of the images, and the median size of the files if they are to be resized.
+
+    Judged by a sample of the training split.
+    """
+    sample, reason = [], ""
     for index in train.indices[:: max(1, len(train) // 64)]:
         try:
             sample.append(EncodedImage.open(train.files.read(int(index))).decode(3))
-        except (QuartetError, OSError):  # named when all are read
-            continue
+        except (QuartetError, OSError) as error:  # all are named when all are read
+            reason = reason or (error.detail if isinstance(error, QuartetError) else f"It cannot be read: {error}.")
     if not sample:
-        raise DataError(
-            f"{train.files.where(int(train.indices[0]))}: cannot be read, nor can any of a sample of {source}."
-        )
+        where = train.files.where(int(train.indices[0]))
+        raise DataError(f"{where}: {reason} No image of a sample of {source} can be read.")
     channels = 1 if all(np.ptp(pixels, axis=2).max() == 0 for pixels in sample) else 3
     height, width = sample[0].shape[:2]
     if size or max(height, width) > largest or any(pixels.shape[:2] != (height, width) for pixels in sample):
         height = width = size or largest
-    return height, width, channels
+    middle = np.median([pixels.shape[:2] for pixels in sample], axis=0)
+    original = (round(float(middle[0])), round(float(middle[1])))
+    return (height, width, channels), None if original == (height, width) else original
 
 
 @dataclass(frozen=True, slots=True)

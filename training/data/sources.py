@@ -41,7 +41,9 @@ def locate(source: str, hint: str, *, folder: bool = False) -> Path | None:
     """
     path = _download(source) if source.startswith(_URLS) else Path(source).expanduser()
     is_archive = path.name.lower().endswith(_ARCHIVES) and path.is_file()
-    if not path.exists() or (folder and not is_archive and not path.is_dir()):
+    if folder and path.is_file() and not is_archive:
+        raise DataError(f"{source}: is a file where a folder is needed. {hint}")
+    if not path.exists():
         if not source.startswith((".", "/", "~", *_URLS)):
             return None
         raise DataError(f"{source}: no such {'folder' if folder else 'file or folder'}. {hint}")

@@ -30,7 +30,7 @@ from quartet.offline.machine import read_memory_mb
 from training.data import hub
 from training.data.dataset import DataError, Inspection
 from training.data.inspection import Problems
-from training.data.sources import find_encoding, locate, visible
+from training.data.sources import files_below, find_encoding, kinds_of, locate, visible
 
 try:
     import resource
@@ -137,9 +137,13 @@ def read_tables(
         named = [(split, file) for file in found if (split := split_of(file.stem))]
         files = {"train": found[0]} if len(found) == 1 else dict(named)
         if not files or (needs_train and "train" not in files) or (len(found) > 1 and len(files) < len(named)):
-            listed = ", ".join(file.name for file in found[:10]) or "none"
+            if not found:
+                raise DataError(f"{source}: holds no table or texts, but {kinds_of(files_below(path))}. {hint}")
+            listed = ", ".join(file.name for file in found[:10])
             what = f"{source}: it is not clear which file is meant (tables: {listed})"
             raise DataError(f"{what}. Give one of them, or name them train, validation and test.")
+    if hub.is_image(path):
+        raise DataError(f"{source}: is a single image. Give the folder that holds the images.")
     if unknown := [file.suffix for file in files.values() if file.suffix.lower() not in SUFFIXES]:
         more = ": save it as .xlsx or CSV" if unknown[0].lower() in (".xls", ".ods", ".numbers") else ""
         raise DataError(f"{source}: ends in {unknown[0]!r}{more}; {', '.join(SUFFIXES)} are read.")

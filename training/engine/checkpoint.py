@@ -80,22 +80,29 @@ def recorded_settings(folder: Path) -> dict[str, Any]:
     return _read_any(folder).get("settings", {})
 
 
-def unfinished(folder: Path, delivered: float | None) -> str:
-    """Where the training in the folder of a run was stopped, in words; empty if it is complete, or there is none.
-
-    Args:
-        folder: of the run.
-        delivered: when its drafts were written, in seconds since the epoch; None if it has none.
-    """
-    path = folder / CHECKPOINT
+def stopped(folder: Path) -> str:
+    """Where the training in the folder of a run was stopped, in words; empty if it is complete, or not readable."""
     if not (saved := _read_any(folder)):
         return ""
     state, settings = saved["state"], saved["settings"]
     epochs, patience = settings["epochs"], settings.get("patience", 0)
     if state["epoch"] < epochs and not 0 < patience <= state["epoch"] - state.get("improved_epoch", state["epoch"]):
         return f"was stopped in epoch {state['epoch'] + 1} of {epochs}"
-    if delivered is None or delivered < path.stat().st_mtime:
-        return f"is complete after {state['epoch']} epochs, but was not exported"
+    return ""
+
+
+def unfinished(folder: Path, delivered: float | None) -> str:
+    """What a run lacks, in words: the end of its training, or its export; empty if nothing, or there is no run.
+
+    Args:
+        folder: of the run.
+        delivered: when its drafts were written, in seconds since the epoch; None if it has none.
+    """
+    if where := stopped(folder):
+        return where
+    saved = _read_any(folder)
+    if saved and (delivered is None or delivered < (folder / CHECKPOINT).stat().st_mtime):
+        return f"is complete after {saved['state']['epoch']} epochs, but was not exported"
     return ""
 
 

@@ -31,6 +31,8 @@ from training.engine.weights import CHECKPOINT
 
 # After this many steps or seconds, the duration of the training is estimated.
 _FIRST_STEPS, _FIRST_SECONDS = 10, 5.0
+# Of more epochs than this, one that is over so many seconds after the last line has no line of its own.
+_ALL_TOLD, _TOLD_SECONDS = 20, 0.5
 
 
 class Watch(Protocol):
@@ -159,7 +161,7 @@ class _Training:
         self._sums: dict[str, Tensor] = {}
         self.state, self.best = FitState(), dict[str, Tensor]()
         self._estimated, self._taken, self._since = watch is None, 0, time.perf_counter()
-        self._validation_seconds = 0.0
+        self._validation_seconds, self._told = 0.0, -math.inf
 
     @property
     def position(self) -> str:
@@ -358,8 +360,11 @@ class _Training:
             state.improved_epoch = state.epoch
         if keep == "last" or score >= state.best_score:
             self._keep(score)
-        if not self._title:
-            epochs, width = self._settings.epochs, self._console.width
+        epochs, now = self._settings.epochs, time.perf_counter()
+        told = epochs <= _ALL_TOLD or state.epoch in (1, epochs) or now - self._told > _TOLD_SECONDS
+        if told and not self._title:
+            self._told = now
+            width = self._console.width
             line = describe_epoch(state.epoch, epochs, record, learner.score, learner.unit, width)
             self._console.print(line, highlight=False)
         if self._watch:

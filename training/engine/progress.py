@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
+# Characters of a figure with four digits; few have more.
+_USUAL = len("0.1234")
 # Names of figures as people say them.
 _WORDS = {"map": "mAP", "map_50": "mAP50", "mse": "error", "linear": "linear probe"}
 
@@ -89,9 +91,12 @@ def describe_epoch(epoch: int, epochs: int, record: Mapping[str, float], score: 
     """
     line = f"epoch {epoch:>{len(str(epochs))}}/{epochs}  loss {record['train_loss']:.4g}  validation"
     rate = f"  {record[f'{unit}_per_second']:,.0f} {unit}/s"
+    room = len(f"epoch {epochs}/{epochs}  loss   validation    {unit}/s") + _USUAL + len("123,456")
     for number, (name, value) in enumerate(validation_figures(record, score).items()):
         more = f" {_WORDS.get(name, name)} {value:.4g}"
-        if len(line + more + rate) > width and number:
+        # Judged by the usual width of figures, so that all epochs show the same ones.
+        room += len(more) - len(f"{value:.4g}") + _USUAL
+        if number and max(room, len(line + more + rate)) > width:
             break
         line += more
     return line + rate

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,17 +36,23 @@ def wilson(right: int, count: int) -> Interval:
 
 
 def bootstrap(
-    measure: Callable[[npt.NDArray[np.int64]], Mapping[str, float]], count: int, resamples: int = RESAMPLES
+    measure: Callable[[npt.NDArray[np.int64]], Mapping[str, float]],
+    count: int,
+    resamples: int = RESAMPLES,
+    *,
+    centred: Collection[str] = (),
 ) -> dict[str, Interval]:
     """The intervals of figures over items: their spread over test splits drawn from the test split (Efron 1979).
 
     Args:
         measure: the figures, given the indices of the `count` items, some of which are drawn more than once.
+        centred: figures of which the interval is that of the deviation from their mean over the resamples.
     """
     random = np.random.default_rng(0)
     rows = [measure(random.integers(0, count, count)) for _ in range(resamples)]
     names = rows[0].keys() if rows else ()
-    return {name: _middle(np.array([row[name] for row in rows])) for name in names}
+    values = {name: np.array([row[name] for row in rows]) for name in names}
+    return {name: _middle(each - each.mean() if name in centred else each) for name, each in values.items()}
 
 
 def bootstrap_confusion(
@@ -187,14 +193,16 @@ def label_intervals(probabilities: Floats, labels: Ints, confusion: Ints) -> dic
             "ece_after": float(np.abs(np.bincount(bins[chosen], gaps[chosen])).sum() / len(labels)),
         },
         len(labels),
+        centred={"ece_after"},
     )
-    # Resampling adds noise to every bin, and so bias to the error: the basic bootstrap corrects for it.
+    # Resampling adds noise to every bin, so the error of nearly every resample is larger than that of the items. The
+    # interval is the spread of the resamples, laid around the error that is stated.
     low, high = drawn["ece_after"]
     return {
         "accuracy": wilson(int(np.trace(confusion)), len(labels)),
         "macro_f1": bootstrap_confusion(macro_f1, confusion),
         "negative_log_likelihood": drawn["negative_log_likelihood"],
-        "ece_after": (max(0.0, 2 * error - high), max(0.0, 2 * error - low)),
+        "ece_after": (max(0.0, error + low), error + high),
     }
 
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -247,6 +247,7 @@ class LabelIndex:
     labels: Sequence[str]
     problems: Problems
     _known: dict[str, int] = field(init=False)
+    _found: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self._known = {label: index for index, label in enumerate(self.labels)}
@@ -254,11 +255,17 @@ class LabelIndex:
     def find(self, label: object, where: str) -> int | None:
         """The index; None if it is missing or unknown, which `where` is noted for."""
         word = "" if label is None else str(label).strip()
+        self._found.add(word)
         if not word:
             self.problems.add(where, "the label is missing")
         elif word not in self._known:
             self.problems.add(where, no_such_label(word, self.labels))
         return self._known.get(word)
+
+    def check(self, source: str) -> None:
+        """Raises DataError if there were labels, and none of them is one of the model's."""
+        if self._found.isdisjoint(self._known):
+            refuse_foreign(source, self._found - {""}, self.labels)
 
 
 class ImageFiles(Protocol):
@@ -308,6 +315,15 @@ def choose_splits(source: str, splits: Mapping[str, PartT], wanted: str | None) 
     if wanted not in splits:
         raise DataError(f"{source}: has no split {wanted!r}; it has {', '.join(splits)}.")
     return {wanted: splits[wanted]}
+
+
+def refuse_foreign(source: str, found: Collection[str], labels: Sequence[str]) -> None:
+    """Raises DataError if there are labels, all of which the model does not have."""
+    if found:
+        raise DataError(
+            f"{source}: none of its labels ({listed(sorted(found))}) is one of the model's ({listed(labels)}), so "
+            "nothing can be measured. Give data with labels of the model."
+        )
 
 
 def no_such_label(word: str, labels: Sequence[str]) -> str:

@@ -156,6 +156,9 @@ def _described(version: str, labelled: Labelled, findings: Findings, unusual: Un
     data = labelled.manifest.data
     of_card = f"the card's figures are of {data.test:,} test items" if data else "the version was never evaluated"
     yield f"With 95 % intervals; {of_card}."
+    if labelled.manifest.training:
+        known = f"The version does not record which {labelled.kind} it was trained on"
+        yield f"{known}: if some of these were among them, the figures are too good."
     if unusual:
         card = "" if unusual.card is None else f"; of the card's test items {unusual.card:.1%}"
         yield (

@@ -134,10 +134,10 @@ def with_ood(folder: Path, manifest: ManifestT, data: OodData, console: Console)
         variants.append(variant.model_copy(update={**own, "size": (folder / variant.file).stat().st_size}))
     card = fields["familiarity"]
     if card.foreign:
-        caught = ", ".join(f"{each.caught:.0%} of {each.data}" for each in card.foreign)
+        caught = ", ".join(f"{each.data} ({each.caught:.0%})" for each in card.foreign)
         console.print(
-            f"inputs of another kind: `{UNFAMILIAR}` is below {card.level:g} for {caught}, and for "
-            f"{card.test_below[f'{card.level:g}']:.0%} of the test items",
+            f"typicality is below {card.level:g} for {card.test_below[f'{card.level:g}']:.0%} of the test items; among "
+            f"inputs of another kind: {caught}",
             highlight=False,
             soft_wrap=True,
         )

@@ -72,6 +72,17 @@ def drafts_of(run: Path) -> list[Path]:
     return [manifest.parent for manifest in sorted([*export.glob(MANIFEST), *export.glob(f"*/{MANIFEST}")])]
 
 
+def published_as(models: Path, draft: Path) -> str | None:
+    """`NAME/VERSION` of the newest version that has the files of a draft; None if there is none."""
+    manifest = read_manifest(draft)
+    folder = models / manifest.name
+    for version in versions_in(folder) if folder.is_dir() else ():
+        with contextlib.suppress(InvalidModel):
+            if read_manifest(folder / version).files == manifest.files != {}:
+                return f"{manifest.name}/{version}"
+    return None
+
+
 def publish_draft(run: Path, models: Path, gate: Gate | None = None, *, any_name: bool = False) -> list[Path]:
     """Publishes the draft that a finished training left in the folder of its run, or all of several; see `publish`.
 

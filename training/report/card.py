@@ -10,7 +10,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from service.inference.cards import ManifestBase, VariantCard
 from service.inference.manifest import MODEL
-from service.tasks.familiarity import UNFAMILIAR
 from training.export.history import P_VALUES
 from training.report.history import count, fitted, history_of, lasted, numbered
 from training.report.record import REPORT, read_record
@@ -27,7 +26,6 @@ def render_card(folder: Path, manifest: ManifestBase) -> None:
         manifest=manifest,
         metrics=getattr(manifest, "metrics", None),
         ood=getattr(manifest, "familiarity", None),
-        ood_output=UNFAMILIAR,
         ood_items=fitted(manifest, P_VALUES),
         record=read_record(folder),
         history=history_of(manifest),

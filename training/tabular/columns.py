@@ -44,6 +44,8 @@ _ID_NAME = re.compile(
 )
 # If at least this fraction of a column's values fits a kind, the others are mistakes.
 _MOSTLY = 0.9
+# Values that hardly repeat are only then too many.
+MANY = 50
 _FEWEST_ROWS, _MOST_TRIED, _MOST_DISTINCT = 10, 5_000, 1_000_000
 # Further words, and words of a single row, count as unknown.
 _MOST_WORDS, _FEWEST_ROWS_PER_WORD = 1_000, 2
@@ -139,8 +141,8 @@ def _of_words(name: str, counts: Counter[str], table: Table) -> Profile:
         reason = f"is always {next(iter(present))!r}"
     elif distinct > _MOSTLY * total and total >= _FEWEST_ROWS:
         reason = "is different in nearly every row: an id or a text"
-    elif distinct > total / 2 and distinct > 50:
-        reason = f"hardly repeats ({distinct:,} different words in {total:,} rows): names or texts"
+    elif distinct > total / 2 and distinct > MANY:
+        reason = f"hardly repeats ({distinct:,} different values in {total:,} rows): names or texts"
     card = ColumnCard(name=name, kind="category", values=("",), missing_words=words)
     return Profile(card, reason, distinct=distinct)
 

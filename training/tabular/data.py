@@ -132,6 +132,7 @@ def load_table(options: TabularOptions) -> TabularData:
         labels = np.nan_to_num(values, nan=len(words)).astype(np.int64)
         if len(np.unique(labels[usable])) < 2:
             raise DataError(f"{source}: the target {target!r} has 1 value; classification needs two or more.")
+        _check_repeats(source, target, labels[usable], numeric=of_target.kind == "regression")
         parts = _divide(source, given, usable, labels, seed)
         classes, targets = columns.sort_classes(source, words, labels, parts)
     else:
@@ -201,6 +202,17 @@ def _check_names(options: TabularOptions, known: Sequence[str], target: str) -> 
         raise DataError(f"{source}: has no column {', '.join(wrong)}; it has {listed}.{''.join(hints)}")
     if target in options.drop:
         raise DataError(f"--drop {target}: is the column to predict.")
+
+
+def _check_repeats(source: str, target: str, labels: Indices, *, numeric: bool) -> None:
+    """Raises DataError if hardly a class has two rows, so that there is nothing to learn."""
+    distinct = len(np.unique(labels))
+    if distinct > columns.MANY and distinct > len(labels) / 2:
+        other = "predict it as a number with --kind regression, or " if numeric else ""
+        raise DataError(
+            f"{source}: the target {target!r} hardly repeats ({distinct:,} different values in {len(labels):,} rows), "
+            f"so there is nothing to learn: {other}name another column with --target."
+        )
 
 
 def _choose(

@@ -17,7 +17,16 @@ from training.data.dataset import DataError, Inspection
 from training.data.inspection import Problems
 from training.data.tables import Table, joined, read_tables
 from training.export.figures import bootstrap
-from training.export.labelled import Findings, Items, Labelled, LabelledClasses, choose_splits, listed, no_such_label
+from training.export.labelled import (
+    Findings,
+    Items,
+    Labelled,
+    LabelledClasses,
+    choose_splits,
+    listed,
+    no_such_label,
+    refuse_foreign,
+)
 from training.parser import did_you_mean
 from training.tabular.columns import MISSING_WORDS, encode, profile
 
@@ -161,7 +170,7 @@ def _labels_of(table: Table, target: str, manifest: TabularManifest, problems: P
     # A column of whole numbers may be stored as 1 here and as 1.0 there.
     numbers = {number: index for label, index in words.items() if not math.isnan(number := _as_number(label))}
     read = _cell_of(table, ColumnCard(name=target, kind="category", values=manifest.labels))
-    targets = np.full(table.rows, np.nan)
+    targets, foreign = np.full(table.rows, np.nan), set[str]()
     for row, value in enumerate(map(read, table.values(target))):
         key = key_of(value or "")
         index = words.get(key, numbers.get(_as_number(key)))
@@ -170,7 +179,10 @@ def _labels_of(table: Table, target: str, manifest: TabularManifest, problems: P
         elif not key or key in MISSING_WORDS:
             problems.add(table.where(row), f"the target {target!r} is missing")
         else:
+            foreign.add(value)
             problems.add(table.where(row), no_such_label(value, manifest.labels))
+    if np.isnan(targets).all():
+        refuse_foreign(table.name, foreign, manifest.labels)
     return targets
 
 

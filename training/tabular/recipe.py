@@ -322,7 +322,7 @@ def _write_version(
     )
     return TabularManifest(
         name=run.name,
-        description=f"{data.name}: {data.target} from {len(data.columns)} columns, {describe_shares(graph.share)}",
+        description=f"{data.target} from {len(data.columns)} columns of {data.name}, {describe_shares(graph.share)}",
         kind=data.kind,
         target=data.target,
         columns=with_typical(data),

@@ -289,7 +289,9 @@ def find_columns(
     known = f"has the columns {', '.join(table.columns)}: choose one with"
     for option, name in (("--text-column", text), ("--label-column", label)):
         if name is not None and name not in table.columns:
-            raise DataError(f"{source}: has no column {name}{did_you_mean(name, table.columns)}; it {known} {option}.")
+            raise DataError(
+                f"{source}: has no column {name}{did_you_mean(name, table.columns) or '.'} It {known} {option}."
+            )
     by_name = {name.lower(): name for name in reversed(table.columns)}
 
     def usual(names: Sequence[str], other: str | None) -> str | None:

@@ -36,12 +36,13 @@ def labelled_texts(manifest: TextManifest, options: Any) -> LabelledClasses:
     rows = {}
     for name, table in tables.items():
         if missing := {text, label} - set(table.columns):
-            raise DataError(f"{source} [{name}]: lacks the column {', '.join(sorted(missing))}.")
+            raise DataError(f"{source} [{name}]: lacks {' and '.join(map(repr, sorted(missing)))}.")
         rows[name], labels = _labelled_rows(table, text, label, known, problems)
         if options.limit is not None and len(labels) > options.limit:
             chosen = limited(name, np.array(labels), options.limit, 0)
             rows[name], labels = [rows[name][index] for index in chosen], [labels[index] for index in chosen]
         truth += labels
+    known.check(source)
     problems.settle(source, options.bad, inspection)
     return LabelledClasses(manifest, source, TextRows(tables, text, rows), inspection, truth)
 

@@ -49,7 +49,6 @@ from training.text.linear import (
     LINEAR_ALONE,
     MOST_TOKENS,
     NETWORK_ALONE,
-    WEIGHTS,
     LinearClassifier,
     Votes,
     choose_votes,
@@ -300,8 +299,6 @@ def _choose_votes(run: TextRun, logits: Floats, decisions: Floats, labels: Ids) 
         f"classifier alone {linear:.4f}",
         highlight=False,
     )
-    if votes == Votes(linear=WEIGHTS[-1]):
-        run.console.print(f"[yellow]{WEIGHTS[-1]:g} is the largest weight that was tried: a larger one may be better")
     return votes
 
 

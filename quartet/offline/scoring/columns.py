@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from quartet.offline.scoring.sources import IMAGE_SUFFIXES, UnusableJob
+from quartet.offline.scoring.sources import IMAGE_SUFFIXES, MissingColumn, UnusableJob
 
 # Default columns of an image or its path.
 _IMAGE_COLUMNS = ("image", "path")
@@ -32,7 +32,8 @@ def choose_columns(
         operation: its name, for messages.
 
     Raises:
-        UnusableJob: a required column is missing.
+        MissingColumn: a required column is missing.
+        UnusableJob: a column was named, but several are read.
     """
     names = takes or ("image",)
     if given and len(names) > 1:
@@ -46,7 +47,8 @@ def choose_columns(
         if found is not None:
             wanted = (find_column(names[0], usual, found, rows),)
     if found is not None and (missing := [name for name in wanted if name not in found]):
-        raise UnusableJob(f"The input lacks the column {', '.join(missing)}; it has {listed(found)}.")
+        plural = "s" if len(missing) > 1 else ""
+        raise MissingColumn(f"The input lacks the column{plural} {', '.join(missing)}; it has {listed(found)}.")
     return wanted
 
 
@@ -60,7 +62,7 @@ def find_column(kind: str, usual: Sequence[str], found: Sequence[str], sample: S
         sample: the first rows.
 
     Raises:
-        UnusableJob: it is not clear which one; names the columns.
+        MissingColumn: it is not clear which one; names the columns.
     """
     names: tuple[str, ...] = (*usual, *(_IMAGE_COLUMNS if kind == "image" else (kind,)))
     if known := [name for name in names if name in found]:
@@ -74,7 +76,7 @@ def find_column(kind: str, usual: Sequence[str], found: Sequence[str], sample: S
     if len(found) == 1 and kind == "text":
         return found[0]
     several = f"; {' and '.join(map(repr, fitting[:_SHOWN]))} may be meant" if fitting else ""
-    raise UnusableJob(
+    raise MissingColumn(
         f"The input lacks the column {' or '.join(_IMAGE_COLUMNS) if kind == 'image' else kind}; it has "
         f"{listed(found)}{several}: name one with --column."
     )

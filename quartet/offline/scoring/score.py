@@ -17,7 +17,7 @@ from quartet.offline.scoring.columns import choose_carried
 from quartet.offline.scoring.engine import Engine, Job
 from quartet.offline.scoring.outputs import Format, Layout, format_of
 from quartet.offline.scoring.parts import Parts
-from quartet.offline.scoring.sources import Item, Source, chunks, open_source
+from quartet.offline.scoring.sources import Item, MissingColumn, Source, UnusableInput, chunks, open_source
 from service.settings import Settings
 from service.tasks.registry import BUILT_IN, Registry
 
@@ -189,11 +189,14 @@ def make_plan(engine: Engine, job: Job, source: Path, output: Path, listing: Pat
     """Opens the source and chooses columns and format.
 
     Raises:
-        UnusableInput: the source or the output cannot be used.
-        UnusableJob: a column is missing.
+        UnusableInput: the source or the output cannot be used, or a column is missing.
+        UnusableJob: the model cannot do what it is asked to.
     """
     opened = open_source(source, listing, engine.cell, texts=engine.takes == ("text",))
-    columns = engine.choose_columns(opened.columns, opened.sample)
+    try:
+        columns = engine.choose_columns(opened.columns, opened.sample)
+    except MissingColumn as error:
+        raise UnusableInput(f"{source}: {str(error).removeprefix('The input ')}") from None
     facts = {**engine.signature, "operation": engine.operation.name}
     format_ = format_of(output, engine.operation, facts, Layout(engine.labels, dict(job.options)))
     carried = choose_carried(job.keep, opened.columns, opened.plain, columns, format_.names)

@@ -40,6 +40,10 @@ class UnusableJob(Exception):
     """The model does not support the job; the message says what it supports."""
 
 
+class MissingColumn(UnusableJob):
+    """The input lacks a column that the model reads, or it is not clear which one is meant."""
+
+
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 

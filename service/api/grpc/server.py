@@ -20,6 +20,7 @@ from service.api.grpc.messages import pb, read_message, read_request, read_small
 from service.api.v2 import answers
 from service.api.v2.descriptions import describe_server
 from service.api.v2.statistics import Statistics
+from service.certificate import Certificate
 from service.errors import Abandoned, DeadlineExceeded, InvalidRequest, QuartetError, UnknownModel
 from service.inference.scope import CallScope
 from service.observe.events import RequestEnded
@@ -104,11 +105,14 @@ class GrpcServer:
         )
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, self._handlers()),))
 
-    async def start(self, host: str, port: int) -> int:
-        """Listens; returns the port. Raises OSError if it cannot be listened on."""
+    async def start(self, host: str, port: int, certificate: Certificate | None = None) -> int:
+        """Listens, over TLS if there is a certificate; returns the port. Raises OSError if it cannot be listened on."""
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            bound = self._server.add_insecure_port(address)
+            if certificate:
+                bound = self._server.add_secure_port(address, _credentials(certificate))
+            else:
+                bound = self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address} for gRPC: set QUARTET_GRPC_PORT to a free port.") from error
         await self._server.start()
@@ -325,6 +329,24 @@ class GrpcServer:
 async def _not_offered(_: Any, context: _Context) -> None:
     why = "The server has neither streams, nor shared memory, nor settings of traces and logs: use ModelInfer."
     await context.abort(grpc.StatusCode.UNIMPLEMENTED, why)
+
+
+def _credentials(certificate: Certificate) -> grpc.ServerCredentials:
+    """Credentials that follow the renewal of a certificate."""
+    known = certificate.pem
+
+    def configuration() -> Any:
+        return grpc.ssl_server_certificate_configuration([certificate.pem])
+
+    def renewed() -> Any:
+        """Called by gRPC on its threads for each handshake; None if nothing has changed."""
+        nonlocal known
+        if known is certificate.pem:
+            return None
+        known = certificate.pem
+        return configuration()
+
+    return grpc.dynamic_ssl_server_credentials(configuration(), renewed)
 
 
 def _serialise(message: Any) -> bytes:

@@ -104,7 +104,12 @@ class DecoderManifest(ImageCodeManifest):
 
     @property
     def headline(self) -> dict[str, float]:
-        return _known(judge_agreement=self.metrics.judge_agreement, frechet=self.metrics.frechet_generated)
+        metrics = self.metrics
+        return _known(
+            judge_agreement=metrics.judge_agreement,
+            judge_accuracy=metrics.judge_accuracy,
+            frechet=metrics.frechet_generated,
+        )
 
     @model_validator(mode="after")
     def _check_shapes(self) -> "DecoderManifest":

@@ -30,8 +30,8 @@ class Columns:
         self.plain = all(card.plain for card in cards)
         # Whether every finite float is a value of every column.
         self.floats = self.plain and not any(card.integer for card in cards)
-        # Whether a JSON string may stand for a value; JSON has its own numbers.
-        self.textual = tuple(not card.plain or bool(card.missing_words) for card in cards)
+        # Whether JSON strings may stand for values: in a table of numbers alone, JSON's own numbers do.
+        self.textual = any(not card.plain or card.missing_words for card in cards)
         self._categories = tuple(i for i, card in enumerate(cards) if card.kind == "category")
 
     def unknown(self, row: Floats) -> list[str]:
@@ -134,7 +134,7 @@ def _pointer(row: int, *column: str) -> str:
 def _read(row: int, index: int, value: object, columns: Columns, cell: bool, faults: Faults) -> float:
     """The number of a value; NaN if it has none, which is added to `faults`."""
     try:
-        if not cell and isinstance(value, str) and not columns.textual[index]:
+        if not cell and isinstance(value, str) and not columns.textual:
             raise ValueError(not_a_number(value, columns.cards[index]))
         return columns.readers[index](value)
     except ValueError as error:

@@ -122,21 +122,22 @@ def _write_record(row: Floats, manifest: TabularManifest) -> dict[str, Any]:
 def _json_schema(manifest: TabularManifest | None, limit: int) -> dict[str, Any]:
     row: dict[str, Any] = {"type": "object", "additionalProperties": _VALUE}
     if manifest:
-        row = object_schema(**{column.name: _column_schema(column) for column in manifest.columns})
+        textual = manifest.reading.textual
+        row = object_schema(**{column.name: _column_schema(column, textual) for column in manifest.columns})
         row["properties"] |= {name: {"description": "ignored"} for name in sorted(manifest.reading.ignored)}
     rows = {"type": "array", "minItems": 1, "maxItems": limit, "items": row}
     return {"title": "PredictTabularRequest", "description": "Rows of a table.", **object_schema(rows=rows)}
 
 
-def _column_schema(column: ColumnCard) -> dict[str, Any]:
-    """The JSON schema of a column's values."""
+def _column_schema(column: ColumnCard, textual: bool) -> dict[str, Any]:
+    """The JSON schema of a column's values; `textual` if numbers may be in strings."""
     missing = list(column.missing_words)
     null, none = ([], []) if column.required else (["null"], [None])
     if column.kind == "number":
         greatest = LARGEST_INTEGER if column.integer else LARGEST
         number = "integer" if column.integer else "number"
         value = {"type": [number, *null], "minimum": -greatest, "maximum": greatest}
-        texts = [] if column.plain else [{"type": "string", "examples": [column.example]}]
+        texts = [{"type": "string", "examples": [str(column.example)]}] if textual else []
         words = [{"enum": missing}] if missing else []
         return {"anyOf": [value, *texts, *words]} if texts or words else value
     if column.kind == "boolean":

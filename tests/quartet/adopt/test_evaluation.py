@@ -204,6 +204,7 @@ def test_adopting_and_evaluating_need_no_torch(tmp_path):
 
 
 def test_a_classifier_that_was_never_evaluated_can_be_measured_later(tmp_path, capsys):
+    pytest.importorskip("torch")
     pictures = folders(tmp_path / "pictures", 30)
     given = arguments(tmp_path, classifier(tmp_path / "m.onnx"), pictures)
     at = given.index("--evaluate")

@@ -52,6 +52,7 @@ def test_what_an_entry_says():
     ("text", "says"),
     [
         ("[a]\nsha256 = x", r"not valid TOML: .*line 2"),
+        (f"[a]\nweight = {'1' * 5000}", "not valid TOML"),
         (f'[a]\nsha256 = "{A}"\n[a]\nsha256 = "{B}"', r"not valid TOML: .*line 3"),
         ("\n\n[a]\n", r"line 3, 'a': sha256 is missing"),
         (

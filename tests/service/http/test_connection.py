@@ -24,7 +24,10 @@ async def test_what_it_and_the_server_use_of_uvicorn_is_there():
     assert connection in connection._state.connections
     assert connection._state.tasks == set()
     assert list(connection._state.default_headers) == []
-    assert "connection.shutdown()" in inspect.getsource(uvicorn.Server.shutdown)
+    for part in ("for server in self.servers", "server.close()", "connection.shutdown()"):
+        assert part in inspect.getsource(uvicorn.Server.shutdown)
+    # With an empty list it starts the application alone.
+    assert "for sock in sockets" in inspect.getsource(uvicorn.Server.startup)
     for method, parameters in (
         ("startup", ["self", "sockets"]),
         ("shutdown", ["self", "sockets"]),
@@ -45,6 +48,29 @@ async def test_the_scope_of_a_request():
     assert (scope["method"], scope["path"], scope["raw_path"]) == ("GET", "/a b", b"/a%20b")
     assert (scope["query_string"], scope["http_version"], scope["root_path"]) == (b"x=%201", "1.1", "")
     assert scope["headers"] == [(b"host", b"x"), (b"a", b"1"), (b"a", b"2")]
+
+
+@pytest.mark.parametrize(
+    ("peer", "own", "client", "server"),
+    [
+        (("192.0.2.7", 40000), ("192.0.2.1", 80), ("192.0.2.7", 40000), ("192.0.2.1", 80)),
+        (("::ffff:192.0.2.7", 40000, 0, 0), ("::", 80, 0, 0), ("192.0.2.7", 40000), ("::", 80)),
+        (("2001:db8::7", 40000, 0, 0), ("::", 80, 0, 0), ("2001:db8::7", 40000), ("::", 80)),
+        (None, ("192.0.2.1", 80), None, ("192.0.2.1", 80)),  # it has left
+    ],
+)
+async def test_addresses(peer: Any, own: Any, client: Any, server: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Wire, "get_extra_info", lambda _, name: {"peername": peer, "sockname": own}.get(name))
+    connection = connect(Wire())
+    assert (connection._client, connection._server) == (client, server)
+
+
+async def test_each_client_of_a_unix_socket_is_another(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Wire, "get_extra_info", lambda _, name: {"peername": "", "sockname": "/run/q.sock"}.get(name))
+    one, other = connect(Wire()), connect(Wire())
+    assert one._client[0] == other._client[0] == "unix"
+    assert one._client != other._client
+    assert one._server == ("/run/q.sock", None)
 
 
 async def test_trailers_are_no_headers():

@@ -14,6 +14,12 @@ class Busy:
         self.waits_for_client = waits_for_client
         self.ended: list[int] = []
 
+    def idle_seconds(self, now: float) -> float:
+        return 0.0
+
+    def close(self) -> None:
+        raise AssertionError("it is busy")
+
     def refuse(self, status: int, why: str) -> None:
         self.ended.append(status)
 
@@ -33,27 +39,40 @@ class Idle:
     def idle_seconds(self, now: float) -> float:
         return now - self.since
 
+    def refuse(self, status: int, why: str) -> None:
+        raise AssertionError("it has no request")
+
 
 def test_the_connection_idle_for_longest_gives_way_but_none_that_was_used_just_now():
     pool = Pool(2)
     used, older, newer = Idle(0.1), Idle(30), Idle(3)
-    for each in (used, older, newer):
-        pool.idle[each] = None  # type: ignore[index]
-    assert pool.make_room([used, older, newer])
+    for each in (used, older):
+        assert pool.join(each)
+        pool.idle[each] = None
+    pool.idle[newer] = None
+    assert pool.join(newer)
     assert [each.closed for each in (used, older, newer)] == [False, True, False]
-    assert pool.make_room([used, newer, newer])
+    pool.leave(older)
+    assert pool.join(Idle(0))
     assert newer.closed
-    assert not pool.make_room([used, used, used])
+    pool.leave(newer)
+    assert not pool.join(Idle(0))
     assert not used.closed
 
 
 def test_without_an_idle_connection_the_slowest_client_gives_way():
     connections = [Busy(90, False), Busy(20, True), Busy(60, True)]
-    assert Pool(3).make_room(connections)
+
+    def full(most: int, *others: Busy) -> bool:
+        pool = Pool(most)
+        return [pool.join(each) for each in (*connections, *others)][-1]
+
+    assert full(3)
     assert [each.ended for each in connections] == [[], [], []]
-    assert Pool(2).make_room(connections)
+    assert full(3, Busy(0, False))
     assert [each.ended for each in connections] == [[], [], [408]]
-    assert not Pool(0).make_room([Busy(90, False), Busy(1, True)])  # neither waits for a slow client
+    assert not Pool(0).join(Busy(90, False))
+    assert not Pool(0).join(Busy(1, True))  # neither waits for a slow client
 
 
 async def test_a_throttle_starts_a_few_in_each_step_in_order_and_without_those_cancelled():

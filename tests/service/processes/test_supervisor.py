@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from service.listeners import Listeners
 from service.processes import supervisor
 from service.processes.supervisor import Supervisor, gpu_of, shares
 from service.processes.worker import HEARTBEAT
@@ -49,7 +50,7 @@ class FakeProcess:
 async def supervised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Supervisor]:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield Supervisor(Settings(workers=2), listener)
+        yield Supervisor(Settings(workers=2), Listeners(listener))
 
 
 async def test_a_worker_without_heartbeats_is_killed_once_it_was_ready(

@@ -1,5 +1,6 @@
 import dataclasses
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from service.tasks.autoencoder.density import Density
 from service.tasks.autoencoder.manifest import DENSITY
 from service.tasks.registry import read_manifest
 from training.autoencoder.options import DEFAULTS, AutoencoderOptions
-from training.autoencoder.recipe import AutoencoderRecipe
+from training.autoencoder.recipe import AutoencoderRecipe, _judge_epochs
 from training.data.images import load_images
 from training.options import FitOptions
 from training.parser import parse
@@ -50,6 +51,7 @@ def test_three_versions_that_can_be_served_are_one_set_of_weights(published, col
         assert manifests[name].labels == colours.classes
         assert manifests[name].latent == 4
         assert f"published {folder}" in said
+    assert "nothing to resume" not in said
     assert len({manifest.task for manifest in manifests.values()}) == 3
     counted = {name: [each.name for each in manifest.histograms][2:] for name, manifest in manifests.items()}
     assert counted == {"autoencoder": ["error", "unfamiliar"], "encoder": ["latent norm", "unfamiliar"], "decoder": []}
@@ -62,6 +64,12 @@ def test_three_versions_that_can_be_served_are_one_set_of_weights(published, col
     latents, _ = sessions["encoder"].run({"images": images})
     np.testing.assert_array_equal(sessions["decoder"].run({"latents": latents})[0], restored)
     assert errors.mean() == pytest.approx(manifests["autoencoder"].metrics.mse, rel=1e-3)
+
+
+@pytest.mark.parametrize(("asked", "epochs", "expected"), [(None, 4, 1), (None, 12, 4), (None, 40, 6), (9, 4, 9)])
+def test_the_judge_is_trained_for_less_than_the_autoencoder(asked, epochs, expected):
+    options, settings = SimpleNamespace(judge_epochs=asked), SimpleNamespace(epochs=epochs)
+    assert _judge_epochs(SimpleNamespace(options=options, settings=settings)) == expected
 
 
 def test_the_density_lies_beside_the_decoder_and_is_named_with_its_sha256(published):

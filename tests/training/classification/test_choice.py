@@ -40,6 +40,11 @@ def options(**network):
         (images(45_000, 32), "cnn", "the images are small (32 x 32)"),
         (images(45_000, 224), "transfer", "the images have 224 x 224 pixels"),
         (images(300, 96, channels=1), "transfer", "the images have 96 x 96 pixels"),
+        (
+            dataclasses.replace(images(300, 96), original=(375, 500)),
+            "transfer",
+            "the images have about 500 x 375 pixels",
+        ),
         (images(300, 32), "transfer", "300 images are few"),
         (images(300, 28, channels=1), "cnn", "the images are small (28 x 28)"),
         (images(300, 12), "cnn", "the images are small (12 x 12)"),

@@ -185,6 +185,26 @@ def test_wrong_path_is_named(source):
         load_images(source)
 
 
+def test_images_of_a_format_that_is_not_read_say_so(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for number in range(10):
+            (tmp_path / name / f"{number}.pgm").write_bytes(b"P5 2 2 255\n0000")
+    with pytest.raises(
+        DataError, match=r"\d\.pgm: The bytes are no image of a known format \(JPEG, PNG, .*: convert it"
+    ):
+        load_images(str(tmp_path))
+
+
+def test_the_size_before_resizing_is_known(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for number in range(10):
+            Image.new("RGB", (60, 40) if number else (50, 40), (number, 0, 0)).save(tmp_path / name / f"{number}.png")
+    data = load_images(str(tmp_path), size=32)
+    assert (data.shape, data.original) == ((32, 32, 3), (40, 60))
+
+
 def test_folder_without_data_is_named(tmp_path):
     with pytest.raises(DataError, match=str(tmp_path)):
         load_images(str(tmp_path))

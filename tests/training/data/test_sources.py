@@ -64,8 +64,8 @@ def test_a_path_is_not_taken_for_a_hub_id(tmp_path, monkeypatch):
     assert locate("uoft-cs/cifar10", "") is None
     (tmp_path / "file.csv").touch()
     assert locate("file.csv", "") is not None
-    assert locate("file.csv", "", folder=True) is None
     with pytest.raises(DataError, match=r"\./none: no such file or folder\. Give one\."):
         locate("./none", "Give one.")
-    with pytest.raises(DataError, match=r"\./file.csv: no such folder"):
-        locate("./file.csv", "", folder=True)
+    for name in ("./file.csv", "file.csv"):
+        with pytest.raises(DataError, match=rf"{name}: is a file where a folder is needed\. Give one\."):
+            locate(name, "Give one.", folder=True)

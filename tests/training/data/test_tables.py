@@ -98,6 +98,12 @@ def test_a_file_for_each_split(tmp_path):
     both = joined([tables["train"], tables["test"]])
     assert list(both.values("a")) == ["ratings_train.csv", "ratings_test.csv"]
     assert both.where(1) == "ratings_test.csv:2"
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "bee.jpg").touch()
+    with pytest.raises(DataError, match=r"none: holds no table or texts, but 1 \.jpg\. Give one\."):
+        read_tables(str(tmp_path / "none"), "Give one.", Inspection(), Problems())
+    with pytest.raises(DataError, match=r"bee\.jpg: is a single image\. Give the folder"):
+        read_tables(str(tmp_path / "none" / "bee.jpg"), "", Inspection(), Problems())
     (tmp_path / "other_train.csv").write_text("a\n1\n")
     with pytest.raises(DataError, match="it is not clear which file is meant"):
         read_tables(str(tmp_path), "", Inspection(), Problems())

@@ -28,6 +28,17 @@ def test_an_epochs_line_fits_a_terminal_whatever_there_is_to_say():
     assert len(line) <= 80
 
 
+def test_all_epochs_show_the_same_figures():
+    shown = set()
+    for value in (0.5, 0.123456, 1, 0.3):
+        figures = {f"validation_{name}": value for name in ("map", "loss", "map_50", "map_75")}
+        line = describe_epoch(
+            7, 100, {"train_loss": value, "images_per_second": value * 100} | figures, "map", "images"
+        )
+        shown.add(tuple(name for name in ("mAP", "loss", "mAP50", "map_75") if f" {name} " in line))
+    assert len(shown) == 1
+
+
 def test_a_score_that_is_a_loss_turned_round_is_not_shown():
     record = {"train_loss": 1, "rows_per_second": 9, "validation_loss": 0.5, "validation_score": 0.6}
     assert describe_epoch(1, 2, record, "score", "rows") == "epoch 1/2  loss 1  validation loss 0.5  9 rows/s"

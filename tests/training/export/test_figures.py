@@ -2,11 +2,12 @@ import itertools
 
 import numpy as np
 import pytest
+from sklearn.metrics import confusion_matrix
 
 from service.inference.session import Session
 from training.data.splits import split_validation
 from training.export.calibration import Scaling, softmax
-from training.export.figures import COVERAGES, evaluate, milliseconds_per_image, wilson
+from training.export.figures import COVERAGES, evaluate, label_intervals, milliseconds_per_image, wilson
 
 CLASSES = ("a", "b", "c")
 
@@ -158,7 +159,16 @@ def test_every_interval_holds_its_figure(evaluation):
         low, high = evaluation.intervals[name]
         assert low < value < high
         assert high - low < 0.15
-    assert 0 <= evaluation.intervals["ece_after"][0] < evaluation.intervals["ece_after"][1] < 0.1
+    low, high = evaluation.intervals["ece_after"]
+    assert 0 <= low <= evaluation.calibration.ece_after < high < 0.1
+
+
+def test_the_interval_of_a_small_calibration_error_holds_it():
+    # Each confidence is right as often as it says: the error of every resample is larger than that of the items.
+    probabilities = np.repeat([[0.75, 0.25]], 400, axis=0).astype(np.float32)
+    labels = np.tile([0, 0, 0, 1], 100)
+    low, high = label_intervals(probabilities, labels, confusion_matrix(labels, 0 * labels))["ece_after"]
+    assert low == 0 < high < 0.05
 
 
 def test_temperature_and_label_sets_come_of_different_halves():

@@ -110,6 +110,17 @@ def test_a_damaged_image_and_an_unknown_label_are_named(evaluate, tmp_path):
     assert "red/9.png" in said
 
 
+def test_data_of_other_classes_are_refused(evaluate, tmp_path):
+    for data, model in (
+        (write_images(tmp_path / "new", cats=["red"], dogs=["blue"]), "classifier"),
+        (write_table(tmp_path / "new.csv", ("text", "label"), ("a cat", "cats"), ("a dog", "dogs")), "topics"),
+    ):
+        code, said, _ = evaluate(model, data)
+        assert code == 1
+        assert "none of its labels (cats, dogs) is one of the model's" in said.replace("\n", " ")
+        assert "--bad drop" not in said
+
+
 def test_a_split_alone_without_a_training_split(evaluate, tmp_path):
     write_images(tmp_path / "new" / "test", red=["red"])
     write_images(tmp_path / "new" / "validation", red=["blue"], blue=["blue"])
@@ -128,7 +139,7 @@ def test_the_data_of_the_training_are_recognised(evaluate, models, tmp_path):
     source = write_images(tmp_path / "new", red=["red"] * 3, blue=["blue"])
     assert "the figures are too good" in evaluate("small", source)[1].replace("\n", " ")
     (source / "red" / "2.png").unlink()
-    assert "too good" not in evaluate("small", source)[1]
+    assert "has exactly as many" not in evaluate("small", source)[1]
 
 
 def test_texts(evaluate, tmp_path):

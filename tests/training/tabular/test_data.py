@@ -125,6 +125,12 @@ def test_a_messy_table_is_understood(tmp_path):
         load(str(tmp_path / "x.csv"), "이탈", columns=("nothing",), drop=("고객번",))
 
 
+def test_a_target_that_hardly_repeats_is_refused(tmp_path):
+    lines = ["name,age", *(f"n{row % 60},{row % 7}" for row in range(100))]
+    with pytest.raises(DataError, match=r"'name' hardly repeats \(60 different values in 100 rows\), .*with --target"):
+        load(write(tmp_path / "x.csv", lines), "name")
+
+
 def test_unusable_rows_are_named_together_and_can_be_dropped(tmp_path):
     lines = people()
     lines[2] = "tall,80,tall"

@@ -47,9 +47,7 @@ def test_columns_of_other_names_are_found_or_asked_for(tmp_path):
     assert data.classes == ("crude", "grain")
     assert "texts are read from the column 'words' and labels from 'kind'" in data.inspection.notes[0]
     assert load_texts(path, text_column="words", label_column="kind").fingerprint == data.fingerprint
-    with pytest.raises(
-        DataError, match=r"has no column kinds: did you mean kind\?; it has .*: choose one with --label"
-    ):
+    with pytest.raises(DataError, match=r"has no column kinds: did you mean kind\? It has .*: choose one with --label"):
         load_texts(path, label_column="kinds")
     lines = (tmp_path / "x.csv").read_text().splitlines()
     (tmp_path / "y.csv").write_text("\n".join(f"{line},{row % 3}" for row, line in enumerate(lines)))

@@ -1,10 +1,8 @@
 import io
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import httpx
-import numpy as np
 import pytest
 from rich.console import Console
 
@@ -16,7 +14,6 @@ from service.tasks.registry import read_manifest
 from tests.training.text.conftest import KOREAN, make_texts, write_csv, write_parquet
 from training.options import BackboneFitOptions, PublishOptions
 from training.text import recipe
-from training.text.linear import WEIGHTS, Votes
 from training.text.options import NetworkSettings, TextOptions, TokenSettings, usual_epochs
 from training.text.recipe import TextRecipe
 from training.train import train
@@ -135,13 +132,3 @@ def test_the_column_of_the_texts_is_remembered(published):
 
 def test_larger_sets_need_fewer_epochs():
     assert [usual_epochs(texts) for texts in (100, 6_000, 12_000, 1_000_000)] == [16, 16, 8, 4]
-
-
-def test_a_weight_at_the_end_of_the_grid_is_pointed_out(monkeypatch):
-    votes = np.eye(2, dtype=np.float32)
-    for weight, said in ((WEIGHTS[-1], True), (WEIGHTS[-2], False)):
-        chosen = Votes(linear=weight)
-        monkeypatch.setattr(recipe, "choose_votes", lambda *_, chosen=chosen: chosen)
-        console = Console(file=io.StringIO(), width=200)
-        assert recipe._choose_votes(SimpleNamespace(console=console), votes, votes, np.arange(2)) == chosen
-        assert ("is the largest weight that was tried" in console.file.getvalue()) == said

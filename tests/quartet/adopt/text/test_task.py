@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import httpx
 import numpy as np
 import pytest
-import torch
 from tokenizers import Tokenizer
 
 from quartet.adopt.command_line import main
@@ -19,6 +18,7 @@ from service.settings import Settings
 from service.tasks.registry import read_manifest
 from tests.quartet.adopt.text import tokenizers
 
+torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 LONGEST = 16

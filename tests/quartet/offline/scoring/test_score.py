@@ -18,7 +18,7 @@ from quartet.offline.scoring.engine import Job
 from quartet.offline.scoring.outputs import Layout
 from quartet.offline.scoring.parquet import Parquet
 from quartet.offline.scoring.score import Summary, score
-from quartet.offline.scoring.sources import UnusableJob
+from quartet.offline.scoring.sources import UnusableInput, UnusableJob
 from service.app import create_app
 from service.settings import Settings
 from service.tasks.base import Images
@@ -239,11 +239,15 @@ async def test_what_cannot_be_done_is_said_before_anything_is(settings: Settings
             Job("topics", options=(("top", "1"),)),
             r"There is no option top: did you mean top_k\?",
         ),
-        (Job("topics"), "lacks the column text; it has a, b"),
         (Job("tabular", column="a"), "reads several columns"),
-        (Job("classifier"), "lacks the column image"),
     ):
         with pytest.raises(UnusableJob, match=why):
+            await score(job, tmp_path / "in.csv", tmp_path / "out.jsonl", settings)
+    for job, why in (
+        (Job("topics"), "in.csv: lacks the column text; it has a, b"),
+        (Job("classifier"), "in.csv: lacks the column image"),
+    ):
+        with pytest.raises(UnusableInput, match=why):
             await score(job, tmp_path / "in.csv", tmp_path / "out.jsonl", settings)
     assert not (tmp_path / "out.jsonl").exists()
     assert not (tmp_path / "out.jsonl.parts").exists()

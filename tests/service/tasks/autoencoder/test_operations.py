@@ -136,4 +136,4 @@ async def test_each_kind_of_model_reports_its_own_metrics(client):
     models = {model["name"]: model for model in (await client.get("/v1/models")).json()["models"]}
     assert models["autoencoder"]["metrics"] == {"mse": 0.001}
     assert models["encoder"]["metrics"] == {"linear_accuracy": 0.97}
-    assert models["decoder"]["metrics"] == {"judge_agreement": 0.98, "frechet": 2.0}
+    assert models["decoder"]["metrics"] == {"judge_agreement": 0.98, "judge_accuracy": 0.99, "frechet": 2.0}

@@ -206,6 +206,13 @@ def test_words_that_a_column_cannot_have_are_named(column, value, said):
     assert f"Row 0, column {column!r}: {said}" in caught.value.detail
 
 
+def test_numbers_may_be_in_strings_beside_columns_of_words():
+    rows = Columns([ColumnCard(name="age"), ColumnCard(name="city", kind="category", values=("Seoul",))])
+    np.testing.assert_array_equal(from_records([{"age": "8", "city": "Seoul"}], rows, 9), [[8, 0]])
+    with pytest.raises(InvalidRequest, match="'8' is not a number"):
+        from_records([{"area": "8"}], AREA, 9)
+
+
 CAREFUL = Columns(
     [
         ColumnCard(name="age", integer=True, required=True),

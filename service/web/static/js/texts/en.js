@@ -282,6 +282,7 @@ export default {
   "metric.mse": "Mean squared error",
   "metric.linear_accuracy": "Accuracy, linear on latents",
   "metric.judge_agreement": "Class as asked",
+  "metric.judge_accuracy": "Accuracy of the judge",
   "metric.frechet": "Fréchet distance",
   "metric.r2": "R²",
   "figure.interval": "{low} to {high} with 95% confidence, on {count} test items",

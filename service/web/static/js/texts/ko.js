@@ -297,6 +297,7 @@ export default {
   "metric.mse": "평균 제곱 오차",
   "metric.linear_accuracy": "정확도, 잠재 변수의 선형 분류",
   "metric.judge_agreement": "요청한 클래스와 일치",
+  "metric.judge_accuracy": "심판 모델의 정확도",
   "metric.frechet": "프레셰 거리",
   "metric.r2": "R²",
   "figure.interval": "테스트 항목 {count}개, 95% 구간 {low} ~ {high}",
