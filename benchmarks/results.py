@@ -32,6 +32,7 @@ COMMANDS: dict[str, list[str]] = {
     "detection": [],
     "routes": [],
     "protocols": [],
+    "tls": [],
     "torture": [],
     "lifecycle": [],
     "rollout": [],
