@@ -40,3 +40,10 @@ def test_every_setting_reaches_the_service():
         own = {each.removeprefix(PREFIX).lower() for each in names if each.startswith(PREFIX)}
         assert own == Settings.model_fields.keys() - FIXED
         assert {each for each in names if not each.startswith(PREFIX)} == TRACES
+
+
+def test_there_is_time_to_end():
+    defaults = Settings()
+    for service in SERVICES.values():
+        grace = float(service["stop_grace_period"].removesuffix("s"))
+        assert grace >= defaults.drain_seconds + defaults.shutdown_timeout + 10

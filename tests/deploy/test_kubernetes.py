@@ -12,7 +12,7 @@ import pytest
 import yaml
 from fastapi.routing import APIRoute
 
-from service.access.gate import is_public, needed
+from service.access.gate import is_public
 from service.api import health
 from service.app import create_app
 from service.settings import PREFIX, Settings
@@ -104,7 +104,10 @@ def test_an_overlay(overlay: str):
     assert readiness["failureThreshold"] >= 3
     assert readiness["timeoutSeconds"] >= 2
     assert settings.drain_seconds > 2 * readiness["periodSeconds"] * readiness["failureThreshold"]
-    assert container["ports"] == [{"name": "http", "containerPort": settings.port}]
+    assert container["ports"] == [
+        {"name": "http", "containerPort": settings.port},
+        {"name": "metrics", "containerPort": settings.metrics_port},
+    ]
     assert settings.keys
     assert {"name": "keys", "mountPath": str(settings.keys.parent), "readOnly": True} in container["volumeMounts"]
     (keys,) = (volume["secret"] for volume in pod["volumes"] if volume["name"] == "keys")
@@ -117,7 +120,7 @@ def test_an_overlay(overlay: str):
     routes = {route.path for route in health.router.routes if isinstance(route, APIRoute)}
     probes = [container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")]
     assert {probe["path"] for probe in probes} <= routes
-    assert {probe["port"] for probe in probes} == {"http"}
+    assert {probe["port"] for probe in probes} == {"metrics"}
     assert all(is_public("GET", probe["path"]) for probe in probes)
     service = only(resources, "Service")
     labels = deployment["spec"]["template"]["metadata"]["labels"]
@@ -128,6 +131,11 @@ def test_an_overlay(overlay: str):
         only(resources, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
     ):
         assert selector.items() <= labels.items()
+    assert {port["targetPort"] for port in service["spec"]["ports"]} == {port["name"] for port in container["ports"]}
+    # Only Prometheus reaches the metrics, which need no key.
+    rules = {rule["ports"][0]["port"]: rule["from"] for rule in only(resources, "NetworkPolicy")["spec"]["ingress"]}
+    assert rules.keys() == {"http", "metrics"}
+    assert rules["metrics"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
 
     user = re.search(r"useradd .*--uid (\d+)", (ROOT / "Dockerfile").read_text())
     assert user
@@ -141,15 +149,29 @@ def test_an_overlay(overlay: str):
 def test_the_monitor_selects_the_service(tmp_path: Path):
     resources = with_component("monitoring", tmp_path)
     monitor = only(resources, "ServiceMonitor")["spec"]
-    assert monitor["endpoints"][0]["path"] in {
-        route.path for route in health.metrics_router.routes if isinstance(route, APIRoute)
-    }
-    assert needed("GET", monitor["endpoints"][0]["path"]) == "metrics"
-    secret = monitor["endpoints"][0]["authorization"]["credentials"]
-    assert f"secret generic {secret['name']} --from-literal={secret['key']}=" in GUIDE
-    assert "quartet keys add prometheus --scope metrics" in GUIDE
+    (endpoint,) = monitor["endpoints"]
+    assert endpoint["path"] in {route.path for route in health.metrics_router.routes if isinstance(route, APIRoute)}
+    assert endpoint["port"] in {port["name"] for port in only(resources, "Service")["spec"]["ports"]}
     labels = only(resources, "Service")["metadata"]["labels"]
     assert monitor["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_pods_answer_https_with_the_certificate_of_a_secret(tmp_path: Path):
+    resources = with_component("tls", tmp_path)
+    for resource in resources:
+        validate(resource)
+    variables = only(resources, "ConfigMap")["data"]
+    pod = only(resources, "Deployment")["spec"]["template"]["spec"]
+    (mount,) = (each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "tls")
+    (secret,) = (volume["secret"] for volume in pod["volumes"] if volume["name"] == "tls")
+    assert secret["defaultMode"] == 0o440
+    # The names of the files in a secret of the type kubernetes.io/tls.
+    for name, file in (("QUARTET_TLS_CERT", "tls.crt"), ("QUARTET_TLS_KEY", "tls.key")):
+        assert variables[name] == f"{mount['mountPath']}/{file}"
+        assert name.removeprefix(PREFIX).lower() in Settings.model_fields
+    assert f"kubectl -n quartet create secret tls {secret['secretName']} " in GUIDE
+    ports = only(resources, "Service")["spec"]["ports"]
+    assert {(port["name"], port["port"]) for port in ports} == {("https", 443), ("metrics", 9000)}
 
 
 def autoscaler_queries(folder: Path) -> list[str]:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from service import healthcheck
+from tests.certificates import needs_openssl, write_certificate
 from tests.server import Server, environment
+from tests.tiny import write_model
 
 
 def run(**settings: object) -> subprocess.CompletedProcess[str]:
@@ -96,6 +98,19 @@ def test_probes_have_a_port_of_their_own(listener: socket.socket):
     port = listener.getsockname()[1]
     assert run(port=1, metrics_port=port, uds="/nowhere", tls_cert="cert.pem").returncode == 0
     assert len(answering.asked) == 1
+
+
+@needs_openssl
+def test_tls(tmp_path: Path):
+    write_model(tmp_path / "models")
+    certificate, key = write_certificate(tmp_path)
+    server = Server(models=tmp_path / "models", tls_cert=certificate, tls_key=key)
+    try:
+        done = run(port=server.port, tls_cert=certificate)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert run(port=server.port).returncode == 1
+    finally:
+        server.stop()
 
 
 def test_a_unix_socket(tmp_path: Path):
