@@ -156,6 +156,7 @@ def load_images(
         fingerprint=identity,
         held_out=held_out,
         inspection=inspection,
+        added=None,
         original=original,
     )
 
