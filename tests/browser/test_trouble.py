@@ -165,7 +165,7 @@ def own_server(tmp_path: Path) -> Iterator[Server]:
 def test_panels_follow_what_is_served(own_server: Server, open_page: OpenPage):  # the pages are closed first
     page = open_page(url=own_server.url)
     page.locator(".bars .value").first.wait_for()
-    assert page.locator("nav a").all_inner_texts() == ["Classify", "Numbers", "Models"]
+    assert page.locator("nav a").all_inner_texts() == ["Classify", "Numbers", "Models", "Status"]
     assert set(page.locator(".bars .name").all_inner_texts()) < set(MANY)
     page.get_by_label("Choose a picture").set_input_files(
         files=[{"name": f"{HOSTILE}'; rm -rf.png", "mimeType": "image/png", "buffer": encode(photograph(9, 9), "PNG")}]
