@@ -69,7 +69,13 @@ def deliver(run: "Run[Any, Any]", drafts: Sequence[Draft]) -> None:
     if options.publish:
         example = next((each.example for each in drafts), "")
         publish_run(
-            run.folder, options.publishing, run.console, example=example, ask=run.ask, any_name=bool(options.name)
+            run.folder,
+            options.publishing,
+            run.console,
+            example=example,
+            ask=run.ask,
+            any_name=bool(options.name),
+            again=options.resume,
         )
     else:
         for each in drafts_of(run.folder):
@@ -98,16 +104,18 @@ def publish_run(
     example: str = "",
     ask: bool = False,
     any_name: bool = False,
+    again: bool = True,
 ) -> None:
-    """Publishes the drafts of a run, unless there are versions with the same files.
+    """Publishes the drafts of a run.
 
-    `any_name` if they may have the name of a model with other labels.
+    `any_name` if they may have the name of a model with other labels; `again` if the run may have been published, so
+    that versions with the same files are looked for, and are not published twice.
 
     Raises:
         NotPublished: one is worse than its baseline, and nobody confirmed that it is to be published.
         ValueError: there is no complete draft.
     """
-    earlier = [published_as(options.models, draft) for draft in drafts_of(folder)]
+    earlier = [published_as(options.models, draft) for draft in drafts_of(folder)] if again else []
     if versions := [each for each in earlier if each and None not in earlier]:
         for version in versions:
             promote = f"quartet models promote {version.replace('/', ' ')}"

@@ -71,7 +71,10 @@ def _arch_for(network: NetworkSettings, data: ImageData) -> tuple[Arch, str]:
     few = channels == 3 and min(height, width) >= TINY and len(data.train) < FEW
     if is_photographs(data):
         tall, wide = data.original or (height, width)
-        because = f"the images have {'about ' if data.original else ''}{wide} x {tall} pixels"
+        if min(tall, wide) > SMALL:
+            because = f"the images have {'about ' if data.original else ''}{wide} x {tall} pixels"
+        else:
+            because = f"the images are enlarged to {width} x {height} pixels"
     elif few:
         because = f"{len(data.train):,} images are few"
     else:

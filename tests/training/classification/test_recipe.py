@@ -369,7 +369,10 @@ def test_photographs_start_from_the_baseline_and_the_log_says_why(source, tmp_pa
         "--data", source, "--image-size", 72, "--epochs", 1, "--batch-size", 10, "--device", "cpu",
         "--run-dir", tmp_path,
     )  # fmt: skip
-    assert "network: transfer (tf_efficientnet_lite0, pretrained, at 224 pixels), since the images have 72 x 72" in said
+    assert (
+        "network: transfer (tf_efficientnet_lite0, pretrained, at 224 pixels), since the images are enlarged to 72 x 72"
+        in said
+    )
     manifest = read_manifest(tmp_path / "export")
     settings, baseline = manifest.training.settings, manifest.baseline
     assert (settings["arch"], settings["freeze"], settings["freeze_norms"]) == ("transfer", -1, True)
