@@ -10,6 +10,7 @@ import tempfile
 import urllib.request
 from argparse import ArgumentParser
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from benchmarks.options import newest
 from benchmarks.servers import service
 from benchmarks.serving import as_jpeg
 from benchmarks.tiny import make_tiny
+from benchmarks.turns import in_turns
 from service.inference.manifest import GOLDEN
 
 _POLICY = "[capture]\nmax_mb = 200\n[capture.random]\nshare = {share}\nhourly = 1000000\ndaily = 10000000\n"
@@ -55,12 +57,10 @@ def _compare(name: str, models: Path, capturing: Path, images: list[bytes], seco
             "control": running.enter_context(service(models)).port,
         }
         for clients in (8, 64):
-            rates: dict[str, list[float]] = {which: [] for which in servers}
-            for number in range(rounds):
-                # Each one is first as often as last.
-                for which, port in sorted(servers.items(), reverse=number % 2 == 1):
-                    # A request that fails ends the benchmark.
-                    rates[which].append(measure(port, "/v1/predict", images, clients, seconds).rate)
+            # A request that fails ends the benchmark.
+            load = partial(measure, path="/v1/predict", bodies=images, concurrency=clients, seconds=seconds)
+            loads = in_turns(servers, rounds, load)
+            rates = {which: [each.rate for each in found] for which, found in loads.items()}
             ratios = {
                 which: statistics.median(one / plain for one, plain in zip(rates[which], rates["without"], strict=True))
                 for which in ("capturing", "control")

@@ -8,17 +8,18 @@ import statistics
 import tempfile
 from argparse import ArgumentParser
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from rich.table import Table
 
-from benchmarks.load import measure
 from benchmarks.options import newest
 from benchmarks.results import Recorder, add_json_option
 from benchmarks.servers import service
 from benchmarks.serving import as_jpeg
 from benchmarks.tiny import make_tiny
+from benchmarks.turns import in_turns, processor_microseconds
 from service.inference.manifest import GOLDEN, MANIFEST
 from service.tasks.registry import read_manifest
 
@@ -51,13 +52,8 @@ def main() -> None:
                     plain = read_manifest(copy).model_copy(update={"histograms": ()})
                     (copy / MANIFEST).write_text(plain.model_dump_json())
                 servers[which] = running.enter_context(service(models))
-            times: dict[str, list[float]] = {which: [] for which in servers}
-            for number in range(options.rounds):
-                # Each one is first as often as last.
-                for which, server in sorted(servers.items(), reverse=number % 2 == 1):
-                    before = server.cpu_seconds()
-                    load = measure(server.port, "/v1/predict", images, _CLIENTS, options.seconds)
-                    times[which].append(1e6 * (server.cpu_seconds() - before) / (load.rate * options.seconds))
+            measured = partial(processor_microseconds, images=images, clients=_CLIENTS, seconds=options.seconds)
+            times = in_turns(servers, options.rounds, measured)
         for which, found in times.items():
             more = statistics.median(one / other - 1 for one, other in zip(found, times["without"], strict=True))
             figures[f"{network}, {which}"] = {"microseconds": statistics.median(found), "more": more}

@@ -16,6 +16,7 @@ from benchmarks.options import newest
 from benchmarks.servers import service
 from benchmarks.serving import as_jpeg
 from benchmarks.tiny import make_tiny
+from benchmarks.turns import in_turns
 from service.access.keys import digest_of
 from service.inference.manifest import GOLDEN
 
@@ -48,11 +49,11 @@ def _compare(name: str, models: Path, keys: Path, images: list[bytes], seconds: 
             "control": (running.enter_context(service(models)).port, None),
         }
         for clients in (8, 64):
-            rates: dict[str, list[float]] = {which: [] for which in servers}
-            for number in range(rounds):
-                # Each one is first as often as last.
-                for which, (port, key) in sorted(servers.items(), reverse=number % 2 == 1):
-                    rates[which].append(measure(port, "/v1/predict", images, clients, seconds, key=key).rate)
+
+            def rate_of(server: tuple[int, str | None], clients: int = clients) -> float:
+                return measure(server[0], "/v1/predict", images, clients, seconds, key=server[1]).rate
+
+            rates = in_turns(servers, rounds, rate_of)
             ratios = {
                 which: statistics.median(one / open_ for one, open_ in zip(rates[which], rates["open"], strict=True))
                 for which in ("keyed", "control")

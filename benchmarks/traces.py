@@ -9,18 +9,19 @@ import threading
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 from rich.table import Table
 
-from benchmarks.load import measure
 from benchmarks.options import newest
 from benchmarks.results import Recorder, add_json_option
 from benchmarks.servers import Running, service
 from benchmarks.serving import as_jpeg
 from benchmarks.tiny import make_tiny
+from benchmarks.turns import in_turns, processor_microseconds
 from service.inference.manifest import GOLDEN
 
 _CLIENTS = 8
@@ -70,13 +71,8 @@ def main() -> None:
             return running.enter_context(service(models, variables=variables if ratio else None))
 
         servers = {"without": start(None), "1 %": start("0.01"), "100 %": start("1"), "control": start(None)}
-        times: dict[str, list[float]] = {which: [] for which in servers}
-        for number in range(options.rounds):
-            # Each one is first as often as last.
-            for which, server in sorted(servers.items(), reverse=number % 2 == 1):
-                before = server.cpu_seconds()
-                load = measure(server.port, "/v1/predict", images, _CLIENTS, options.seconds)
-                times[which].append(1e6 * (server.cpu_seconds() - before) / (load.rate * options.seconds))
+        measured = partial(processor_microseconds, images=images, clients=_CLIENTS, seconds=options.seconds)
+        times = in_turns(servers, options.rounds, measured)
     recorder = Recorder()
     table = Table("sampled", "µs of a request", "more than without", title=f"A trivial network, {_CLIENTS} clients")
     figures = {}

@@ -2,17 +2,17 @@
 
 import _ssl
 import logging
-import os
 import ssl
 import stat
 import time
 from pathlib import Path
 
+from service.files import stamp_of
 from service.settings import Settings
 
 logger = logging.getLogger("service")
 
-_Stamp = tuple[tuple[int, int, int] | None, ...]
+_Stamp = tuple[tuple[int, ...] | None, ...]
 
 
 class InvalidCertificate(Exception):
@@ -65,7 +65,7 @@ class Certificate:
             logger.warning("every user of this machine can read the private key: chmod o-r %s", self._key)
 
     def _stamp(self) -> _Stamp:
-        return tuple(_stamp_of(path) for path in (self._certificate, self._key))
+        return tuple(_stamp_if_there(path) for path in (self._certificate, self._key))
 
     def _load(self) -> None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -108,13 +108,11 @@ def _read(path: Path, mark: bytes, what: str) -> bytes:
     return content
 
 
-def _stamp_of(path: Path) -> tuple[int, int, int] | None:
-    """Changes when a file is replaced or written; None without one."""
+def _stamp_if_there(path: Path) -> tuple[int, ...] | None:
     try:
-        found = os.stat(path)
+        return stamp_of(path)
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _date(seconds: float) -> str:

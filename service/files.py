@@ -1,9 +1,19 @@
-"""Files that others read while they are written."""
+"""Files that are replaced while others read them."""
 
 import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+
+
+def stamp_of(path: Path) -> tuple[int, ...]:
+    """Changes when a file is replaced or written.
+
+    Raises:
+        OSError: there is none, or it cannot be reached.
+    """
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_dev
 
 
 def replace_file(path: Path, content: bytes, mode: int) -> None:

@@ -1,35 +1,14 @@
 """The commands and programs of docs/guides/improve.md, run as printed and in order, beside the real server."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.server import ROOT, Server, environment
+from tests.printed import URL, run
+from tests.server import ROOT, Server
 
 TEXT = (ROOT / "docs" / "guides" / "improve.md").read_text()
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", TEXT, re.DOTALL)
-URL = "http://127.0.0.1:8000"
-
-
-def run(language: str, block: str, folder: Path, url: str) -> str:
-    command = ["bash", "-euo", "pipefail", "-c"] if language == "sh" else [sys.executable, "-c"]
-    program = block.replace(".venv/bin/python", sys.executable).replace(URL, url)
-    program = program.replace(".venv/bin/quartet", f"{sys.executable} -m quartet.command_line")
-    done = subprocess.run(
-        [*command, program],
-        cwd=folder,
-        env={**environment(url=url), "PYTHONPATH": os.fspath(ROOT), "no_proxy": "*"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
-    print(done.stdout)
-    return done.stdout
 
 
 def test_the_new_version_is_better_on_the_stream(tmp_path: Path):
@@ -40,7 +19,7 @@ def test_the_new_version_is_better_on_the_stream(tmp_path: Path):
             if block.strip() == ".venv/bin/quartet serve":
                 server = Server(models=tmp_path / "models", captures=tmp_path / "captures")
             else:
-                printed.append(run(language, block, tmp_path, server.url if server else URL))
+                printed.append(run(language, block, tmp_path, server.url if server else URL, seconds=600))
         assert server is not None
         quality, _ = json.JSONDecoder().raw_decode(printed[-1], printed[-1].index("{"))
         new, old = quality["versions"]

@@ -1,16 +1,13 @@
 """The commands and programs of docs/tutorial.md, run as printed and in order, beside the real servers."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.server import ROOT, Server, environment
+from tests.printed import run
+from tests.server import ROOT, Server
 
 TEXT = (ROOT / "docs" / "tutorial.md").read_text()
 BLOCKS = re.findall(r"```(sh|python|json)\n(.*?)```", TEXT, re.DOTALL)
-URL = "http://127.0.0.1:8000"
 # What these install is installed here.
 INSTALL = ("make training",)
 SERVE = ("make serve", ".venv/bin/quartet serve")
@@ -18,22 +15,8 @@ SERVE = ("make serve", ".venv/bin/quartet serve")
 SHORT = " --epochs 10 --cross-validate 0 --device cpu"
 
 
-def run(language: str, block: str, folder: Path, url: str) -> str:
-    command = ["bash", "-euo", "pipefail", "-c"] if language == "sh" else [sys.executable, "-c"]
-    quartet = f"{sys.executable} -m quartet.command_line"
-    program = re.sub(r"(?m)^(.venv/bin/quartet train .*?)( *#.*)?$", rf"\1{SHORT}", block)
-    program = program.replace(".venv/bin/quartet", quartet).replace(URL, url)
-    done = subprocess.run(
-        [*command, program],
-        cwd=folder,
-        env={**environment(url=url), "PYTHONPATH": os.fspath(ROOT), "no_proxy": "*"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
-    return done.stdout
+def shortened(block: str) -> str:
+    return re.sub(r"(?m)^(.venv/bin/quartet train .*?)( *#.*)?$", rf"\1{SHORT}", block)
 
 
 def test_every_step_works(tmp_path: Path):
@@ -54,7 +37,7 @@ def test_every_step_works(tmp_path: Path):
                 served += 1
             elif block.strip() not in INSTALL:
                 assert server is not None
-                printed.append(run(language, block, tmp_path, server.url))
+                printed.append(run(language, shortened(block), tmp_path, server.url, seconds=300))
                 if stated := re.findall(r"(?m)^# → (.*)$", block):
                     assert printed[-1].splitlines() == stated
         assert served == len(SERVE)

@@ -30,6 +30,24 @@ class NothingToReplay(Exception):
     """There is no item to replay; the message says why."""
 
 
+def begin(store: Store, where: Selection, folder: Path) -> tuple[Captured, Iterator[Captured]]:
+    """The first of the selected items, and the others.
+
+    Args:
+        store: of the captures.
+        where: the items.
+        folder: of the captures, for the error.
+
+    Raises:
+        NothingToReplay: there are no such items.
+    """
+    items = captured(store, where)
+    first = next(items, None)
+    if first is None:
+        raise NothingToReplay(f"{folder} holds no such items of {where.model}")
+    return first, items
+
+
 class Difference(NamedTuple):
     """How far the answers of two versions to an item are apart.
 
@@ -98,10 +116,7 @@ async def compare(options: argparse.Namespace, where: Selection, settings: Setti
     examples = Examples()
     try:
         with Store(options.folder) as store:
-            items = captured(store, where)
-            first = next(items, None)
-            if first is None:
-                raise NothingToReplay(f"{options.folder} holds no such items of {where.model}")
+            first, items = begin(store, where, options.folder)
             operation = first.item.operation
             for version in options.versions:
                 given = (_ALL_LABELS,) if "labels" in first.item.answer else ()

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from quartet.calls import json_body
-from quartet.captured.items import Captured, captured
+from quartet.captured.items import Captured
 from quartet.console import FAILED
 from quartet.errors import ProblemError, UnreachableError
 from quartet.http import Connection
-from quartet.replay.compare import NothingToReplay
+from quartet.replay.compare import begin
 from service.capture.store import Selection, Store
 
 _CLIENTS = 8
@@ -63,10 +63,7 @@ async def replay(options: argparse.Namespace, where: Selection) -> int:
     outcome = Outcome()
     try:
         with Store(options.folder) as store:
-            items = captured(store, where)
-            first = next(items, None)
-            if first is None:
-                raise NothingToReplay(f"{options.folder} holds no such items of {where.model}")
+            first, items = begin(store, where, options.folder)
             waiting = _Timetable(first, items, options.speed or math.inf)
             began = time.monotonic()
             await asyncio.gather(*(_client(connection, options.versions[0], waiting, outcome) for _ in range(clients)))

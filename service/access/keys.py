@@ -31,6 +31,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from service.access.rates import Limit
+from service.files import stamp_of
 
 logger = logging.getLogger("service")
 
@@ -221,7 +222,7 @@ class KeyRing:
         self._seen: object = None
         self._problem: str | None = None
         if path is not None:
-            self._seen = self._stat(path)
+            self._seen = self._stamp(path)
             self._keys = self._read(path)
         elif generated is not None:
             digest = bytes.fromhex(generated)
@@ -252,7 +253,7 @@ class KeyRing:
         if self._path is None:
             return
         try:
-            seen = self._stat(self._path)
+            seen = self._stamp(self._path)
             if seen == self._seen:
                 return
             self._keys = self._read(self._path)
@@ -267,12 +268,11 @@ class KeyRing:
                 logger.error("the keys stay as they were: %s", error)
 
     @staticmethod
-    def _stat(path: Path) -> object:
+    def _stamp(path: Path) -> tuple[int, ...]:
         try:
-            stat = path.stat()
+            return stamp_of(path)
         except OSError as error:
             raise InvalidKeys(f"{path} cannot be read: {error.strerror}") from None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_dev
 
     def _read(self, path: Path) -> Mapping[bytes, Found]:
         entries = read_keys(path)

@@ -208,5 +208,5 @@ def can_keep(operation: Any) -> bool:
 
 def _write_of(reads: Documents) -> Callable[[Any, Any], dict[str, Any]]:
     assert reads.records is not None  # noqa: S101 - `can_keep` says so
-    assert reads.records.write is not None  # noqa: S101 - likewise
+    assert reads.records.write is not None  # noqa: S101 - so does it here
     return reads.records.write

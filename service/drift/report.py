@@ -6,12 +6,10 @@ from typing import Any
 
 from service.drift.distance import ITEMS, Bins
 from service.drift.window import Counts
+from service.lifecycle.statistics import Z_95
 from service.tasks.familiarity import UNFAMILIAR, FamiliarManifest
 from service.tasks.histograms import NumberHistogram
 from service.tasks.statistics import CONFIDENCE
-
-# Of a normal distribution, for intervals of 95 %.
-_Z_95 = 1.959964
 
 
 def report(manifest: FamiliarManifest, every: Sequence[Bins], counts: Counts) -> dict[str, Any]:
@@ -80,7 +78,7 @@ def _accuracy(
     calibrated_on = sum(histogram.counts)
     variance = (mean - square) / counts.items
     variance += (histogram.mean - histogram.mean**2 - histogram.std**2) / calibrated_on
-    half = _Z_95 * math.sqrt(max(0.0, variance))
+    half = Z_95 * math.sqrt(max(0.0, variance))
     metrics = getattr(manifest, "metrics", None)
     doubt = _doubt(features)
     return {

@@ -1,4 +1,4 @@
-"""GET /v1/status: the last hour of the main figures, for the page and for whoever has no Prometheus."""
+"""GET /v1/status: the last hour of the main figures, for the page and for servers without Prometheus."""
 
 import gzip
 from collections.abc import Mapping
