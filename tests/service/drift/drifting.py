@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from service.drift.histograms import make_histogram
 from service.tasks.base import Values
 from service.tasks.classification.manifest import ClassifierManifest
 from service.tasks.classification.statistics import STATISTICS
 from tests.tiny import SIZE, answer, manifest
-from training.export.histograms import make_histogram
 
 PLAIN = ClassifierManifest.model_validate({**manifest(), "files": {}})
 

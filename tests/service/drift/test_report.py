@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.drift.histograms import make_histogram
 from service.drift.observer import Watch
 from service.drift.report import report
 from service.tasks.base import Values
 from service.tasks.cards import FamiliarityCard
 from service.tasks.classification.statistics import STATISTICS
 from tests.service.drift.drifting import MANIFEST, PLAIN, images
-from training.export.histograms import make_histogram
 
 KNOWN = PLAIN.model_copy(update={"familiarity": FamiliarityCard(method="m", calibrated_on=1000, test_below={})})
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 
 from service.drift.distance import ITEMS, Bins
+from service.drift.histograms import make_histogram
 from service.drift.window import Counts, Window
 from service.tasks.base import Statistic, Values
-from training.export.histograms import make_histogram
 
 NUMBERS = Bins(make_histogram(Statistic("input", "size"), Values(np.arange(100.0))))
 LABELS = Bins(make_histogram(Statistic("answer", "label", ("a", "b")), Values(np.arange(100) % 2)), ("a", "b"))
