@@ -48,6 +48,12 @@ def numbers_in(value: object) -> Iterator[float]:
         yield float(value)
 
 
+def record(path: Path) -> object:
+    """What a result file says; of a report, such as one that only a README.md kept, its text."""
+    text = path.read_text()
+    return json.loads(text) if path.suffix == ".json" else text
+
+
 def unsupported(text: str, known: list[float]) -> list[str]:
     """The figures of a text, with two significant digits or more, that are no rounded number of those known.
 
@@ -72,7 +78,7 @@ def test_marked_figures_are_those_of_their_result_files(page: Path):
     for sources, block in marked(page.read_text()):
         if sources == [SETTINGS]:
             continue
-        known = [number for name in sources for number in numbers_in(json.loads((ROOT / name).read_text()))]
+        known = [number for name in sources for number in numbers_in(record(ROOT / name))]
         assert not unsupported(block, known), f"{page}: not in {', '.join(sources)}"
 
 
