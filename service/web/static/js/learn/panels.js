@@ -15,6 +15,12 @@ const EARLY = "600px"; // before a panel comes into view it is mounted
  * section is left.
  */
 const PANELS = {
+  neuron: { load: () => import("./neuron.js") },
+  xor: { load: () => import("./xor.js") },
+  kernel: { load: () => import("./kernel.js") },
+  iou: { load: () => import("./iou.js") },
+  ap: { load: () => import("./ap.js") },
+  recurrence: { load: () => import("./recurrence.js") },
   typicality: { needs: ["classification"], tasks: ["classification"], load: () => import("./typicality.js") },
   classify: ofPage(() => import("../panels/classify.js"), ["classification"], { model: "classifier" }),
   threshold: ofPage(() => import("../panels/detect.js"), ["detection"]),
