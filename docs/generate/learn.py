@@ -221,7 +221,10 @@ class _Renderer:
         children = tokens[1].children or []
         links = [str(each.attrs["href"]) for each in children if each.type == "link_open"]
         around = "".join(each.content for each in children[:1] + children[-1:] if each.type == "text")
-        return len(links) == 1 and len(around) < 12 and (self._source.parent / links[0]).parent in LANGUAGES.values()
+        if len(links) != 1 or len(around) > 12:
+            return False
+        target = self._source.parent / links[0]
+        return target.is_file() and target.parent in LANGUAGES.values()
 
     def _prepare(self, token: Token) -> None:
         style = str(token.attrs.pop("style", ""))
