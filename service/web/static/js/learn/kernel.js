@@ -124,7 +124,7 @@ export function mount(element, { memory = {} }) {
 
 const brief = (value) => String(Math.round(100 * value) / 100).replace("-", "−");
 
-/** @param look gives the class of a cell and how strong it is; `frame` is the left, top and side of what stands out. */
+/** @param look gives the class of a cell and how strong it is; `window` is the left, top and side of what stands out. */
 function grid(rows, padding, look, [left, top, side]) {
   const count = rows.length;
   const cell = (value, x, y) => {
@@ -137,6 +137,6 @@ function grid(rows, padding, look, [left, top, side]) {
     svg("rect", { class: "padding", x: -padding, y: -padding, width: count + 2 * padding, height: count + 2 * padding }),
     svg("rect", { class: "ground", width: count, height: count }),
     rows.map((row, y) => row.map((value, x) => cell(value, x, y))),
-    svg("rect", { class: "frame", x: left, y: top, width: side, height: side }),
+    svg("rect", { class: "window", x: left, y: top, width: side, height: side }),
   );
 }
