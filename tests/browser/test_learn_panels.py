@@ -1,6 +1,7 @@
 """The course's own panels, each mounted by itself, and what they compute."""
 
 import itertools
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import PHONE, OpenPage, barriers
 from tests.pictures import encode
+from tests.server import ROOT
 
 NAMES = ("neuron", "xor", "kernel", "iou", "ap", "recurrence")
 # A picture of 100 × 100 pixels with three objects, and four boxes in it.
@@ -353,11 +355,11 @@ def test_average_precision_grows_box_by_box(page: Page):
     assert panel.locator(".scene .truth").count() == 3
     further = panel.get_by_role("button", name="Next box")
     further.click()
-    expect(said).to_contain_text("Box 1 is right: precision 1.00, recall 0.33. Area so far: 0.333.")
+    expect(said).to_contain_text("Box 1 is right: precision 1.000, recall 0.333. Area so far: 0.333.")
     further.click()
-    expect(said).to_contain_text("Box 2 is wrong: precision 0.50, recall 0.33. Area so far: 0.333.")
+    expect(said).to_contain_text("Box 2 is wrong: precision 0.500, recall 0.333. Area so far: 0.333.")
     further.click()
-    expect(said).to_contain_text("Box 3 is right: precision 0.67, recall 0.67. Area so far: 0.556.")
+    expect(said).to_contain_text("Box 3 is right: precision 0.667, recall 0.667. Area so far: 0.556.")
     assert panel.locator(".scene .hit").count() == 2
     assert panel.locator(".scene .miss").count() == 1
     panel.get_by_role("slider").fill("1")
@@ -365,6 +367,25 @@ def test_average_precision_grows_box_by_box(page: Page):
     assert panel.locator("tbody tr.later").count() == 3
     panel.get_by_role("button", name="Back").click()
     expect(said).to_contain_text("No box counts yet")
+
+
+def test_average_precision_is_that_of_the_record(call: Call):
+    """The panel counts for itself what `python -m course.ap` has written down."""
+    record = json.loads((ROOT / "docs" / "course" / "ap" / "ap.json").read_text())
+    points, area, steps = call(
+        "ap",
+        """({ curveOf, areaOf, envelope }, { boxes, truths }) => {
+          const points = curveOf(boxes.map(({ hit }) => hit), truths.length);
+          return [points, areaOf(points), envelope(points)];
+        }""",
+        record,
+    )
+    assert area == pytest.approx(record["ap"], abs=5e-4)
+    for point, box in zip(points, record["boxes"], strict=True):
+        assert point["precision"] == pytest.approx(box["precision"], abs=5e-4)
+        assert point["recall"] == pytest.approx(box["recall"], abs=5e-4)
+    hits = [box["envelope"] for box in record["boxes"] if box["hit"]]
+    assert [step["precision"] for step in steps] == pytest.approx(hits, abs=5e-4)
 
 
 def test_the_area_is_that_below_the_envelope(call: Call):
