@@ -98,7 +98,7 @@ def test_the_first_page_lists_all_others():
     assert sorted(["README.md", *links(folder / "README.md")]) == sorted([*pages, "course/README.md"])
 
 
-@pytest.mark.parametrize("folder", [ROOT / "docs" / "course"], ids=str)
+@pytest.mark.parametrize("folder", [ROOT / "docs" / "course", ROOT / "docs" / "course" / "ko"], ids=str)
 def test_the_course_lists_its_sections_in_order(folder: Path):
     assert [name for name in links(folder / "README.md") if name[0].isdigit()] == sorted(
         page.name for page in folder.glob("[0-9]-*.md")

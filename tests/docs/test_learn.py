@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from PIL import Image
@@ -79,7 +80,7 @@ def test_a_page_is_sound(path: str, made: dict[str, bytes]):
 
 def check_link(target: str, language: str, ids: list[str], made: dict[str, bytes]) -> None:
     """A link to an anchor of this page, to another page or its anchor, to a committed model, or elsewhere."""
-    page, _, anchor = target.partition("#")
+    page, _, anchor = unquote(target).partition("#")
     if not page:
         assert anchor in ids, target
     elif found := re.fullmatch(r"learn(?:/([\w-]+))?", page):
