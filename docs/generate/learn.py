@@ -128,6 +128,9 @@ class _Renderer:
         if len(titles) != 1:
             raise ValueError(f"{self._source} has {len(titles)} first headings instead of one")
         self._name_headings(tokens)
+        _empty_corners(tokens)
+        if self._leads_on(tokens[-3:]):
+            del tokens[-3:]
         for token in tokens:
             self._prepare(token)
         html = self._markdown.renderer.render(tokens, self._markdown.options, {})
@@ -211,6 +214,18 @@ class _Renderer:
             count = seen[slug] = seen.get(slug, -1) + 1
             token.attrSet("id", f"{slug}-{count}" if count else slug)
 
+    def _leads_on(self, tokens: list[Token]) -> bool:
+        """Whether a last paragraph is a link to another section, which the page has there anyway."""
+        if [each.type for each in tokens] != ["paragraph_open", "inline", "paragraph_close"]:
+            return False
+        children = tokens[1].children or []
+        links = [str(each.attrs["href"]) for each in children if each.type == "link_open"]
+        around = "".join(each.content for each in children[:1] + children[-1:] if each.type == "text")
+        if len(links) != 1 or len(around) > 12:
+            return False
+        target = self._source.parent / links[0]
+        return target.is_file() and target.parent in LANGUAGES.values()
+
     def _prepare(self, token: Token) -> None:
         style = str(token.attrs.pop("style", ""))
         if style in _ALIGNED:
@@ -219,6 +234,8 @@ class _Renderer:
             return
         plain: list[bool] = []  # of the links that are open, whether their text alone remains
         for child in token.children:
+            if child.type == "text":
+                child.content = re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", child.content)
             if child.type == "link_open":
                 target = self._link(child)
                 plain.append(target is None)
@@ -272,6 +289,13 @@ class _Renderer:
     def _problem(self, token: Token, what: str) -> ValueError:
         line = f":{token.map[0] + 1}" if token.map else ""
         return ValueError(f"{self._source.relative_to(ROOT)}{line}: {what}")
+
+
+def _empty_corners(tokens: list[Token]) -> None:
+    """Makes headings of a table that say nothing plain cells, which a screen reader does not announce as headings."""
+    for first, inside, last in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        if first.type == "th_open" and not inside.content:
+            first.tag = last.tag = "td"
 
 
 def _only_picture(tokens: list[Token]) -> Token | None:

@@ -141,10 +141,20 @@ def test_links_lead_to_what_the_page_has(page):
 
 
 def test_tables_scroll_and_have_no_styles(page):
-    html = page("| a | b |\n|---|--:|\n| 1 | 2 |\n")
+    html = page("|  | b |\n|---|--:|\n| 1 | 2 |\n")
     assert '<div class="scroll" tabindex="0" role="region">\n<table>' in html
+    assert '<td></td>\n<th class="num">b</th>' in html
     assert '<td class="num">2</td>' in html
     assert "style" not in html
+
+
+def test_what_leads_to_the_next_section_is_left_to_the_page(page):
+    assert "Next" not in page("It is 3 %.\n\nNext: [1. Other](1-other.md)\n")
+    assert "Other" in page("This needs what is said in [1. Other](1-other.md)\n")
+
+
+def test_a_percentage_stays_in_one_line(page):
+    assert "3\N{NO-BREAK SPACE}% of" in page("It is 3 % of them.\n")
 
 
 def test_headings_get_the_ids_of_github(page):

@@ -72,7 +72,7 @@ function prepare(article, models) {
     each.setAttribute("aria-label", t("learn.table", { number: index + 1 }));
   });
   article.querySelectorAll("pre").forEach((each) => {
-    each.setAttribute("role", "region");
+    each.setAttribute("role", "group");
     each.setAttribute("aria-label", t("learn.code"));
   });
   for (const heading of article.querySelectorAll(":scope > :is(h1, h2, h3)")) heading.tabIndex = -1;
