@@ -41,6 +41,7 @@ export function mount(element, { signal, memory = {} }) {
       ),
       check(t("recurrence.mask"), set.masked, change("masked")),
     ),
+    h("p", { class: "quiet small" }, t("recurrence.key")),
     tokens,
     h(
       "div",
