@@ -1,6 +1,7 @@
 """The course's own panels, each mounted by itself, and what they compute."""
 
 import itertools
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import PHONE, OpenPage, barriers
 from tests.pictures import encode
+from tests.server import ROOT
 
 NAMES = ("neuron", "xor", "kernel", "iou", "ap", "recurrence")
 # A picture of 100 × 100 pixels with three objects, and four boxes in it.
@@ -182,12 +184,36 @@ def test_nothing_goes_on_when_the_section_is_left(page: Page):
     panel = mounted(page, "xor")
     panel.get_by_role("slider", name="Hidden units").fill("0")
     panel.get_by_role("button", name="Play").click()
-    expect(panel.locator("p.number").first).not_to_contain_text("Step 0 ·")
+    expect(panel.locator("p.number:not(.live)")).not_to_contain_text("Step 0 ·")
     page.evaluate("leaving.abort()")
     page.wait_for_timeout(100)
     steps = panel.inner_text()
     page.wait_for_timeout(200)
     assert panel.inner_text() == steps
+
+
+def test_nothing_is_computed_out_of_view(page: Page):
+    panel = mounted(page, "xor")
+    panel.get_by_role("slider", name="Hidden units").fill("0")
+    panel.get_by_role("button", name="Play").click()
+    steps = panel.locator("p.number:not(.live)")
+    expect(steps).not_to_contain_text("Step 0 ·")
+    panel.evaluate("element => { element.style.visibility = 'hidden'; element.style.marginTop = '300vh'; }")
+    page.wait_for_timeout(200)
+    resting = steps.text_content()
+    page.wait_for_timeout(200)
+    assert steps.text_content() == resting
+    panel.evaluate("element => { element.style.visibility = ''; element.style.marginTop = ''; }")
+    expect(steps).not_to_have_text(resting or "")
+
+
+def test_less_motion_means_fewer_pictures(open_page: OpenPage):
+    page = open_page("learn", reduced_motion="reduce")
+    page.locator("article h1").wait_for()
+    panel = mounted(page, "xor")
+    panel.get_by_role("button", name="Play").click()
+    expect(panel).to_contain_text("Step 90 ·")
+    expect(panel).to_contain_text("Step 180 ·")
 
 
 def test_a_neuron_is_set_by_keyboard_and_pointer(page: Page):
@@ -229,11 +255,14 @@ def test_an_output_cell_shows_what_makes_it(page: Page):
     panel = mounted(page, "kernel")
     said = panel.locator("[role=status]")
     output = panel.locator(".output")
+    expect(panel).to_contain_text("⌊(5 + 2·0 − 3) / 1⌋ + 1 = 3")
+    expect(said).to_contain_text("Row 3, column 1 of the feature map: the nine products add up to 3.")
+    assert output.locator("text").all_text_contents() == ["1", "1", "0", "2", "2", "0", "3", "3", "0"]
+    panel.get_by_label("Picture", exact=True).select_option("digit")
     expect(panel).to_contain_text("⌊(12 + 2·0 − 3) / 1⌋ + 1 = 10")
-    expect(said).to_contain_text("Row 4, column 6 of the output: the nine products add up to 1.")
     output.focus()
     page.keyboard.press("ArrowDown")
-    expect(said).to_contain_text("Row 5, column 6")
+    expect(said).to_contain_text("Row 4, column 1")
     box = output.locator("svg").bounding_box()
     assert box
     page.mouse.move(box["x"] + 3, box["y"] + 3)
@@ -253,7 +282,7 @@ def test_moved_boxes_stay_on_the_paper(call: Call):
     boxes = call(
         "geometry",
         """({ moved, area, overlap, WIDTH, HEIGHT }) => {
-          let box = [4, 3, 14, 11];
+          let box = [4, 3, 12, 8];
           const all = [];
           for (let turn = 0; turn < 400; turn++) {
             const by = [(turn * 7) % 11 - 5, (turn * 5) % 9 - 4];
@@ -273,32 +302,53 @@ def test_moved_boxes_stay_on_the_paper(call: Call):
 def test_boxes_are_moved_by_keyboard_and_mouse(page: Page):
     panel = mounted(page, "iou")
     said = panel.locator("[role=status]")
-    expect(panel).to_contain_text("56 / 104 = 0.54")
+    expect(panel).to_contain_text("12 + 12 − 4 = 20")
+    expect(panel).to_contain_text("4 / 20 = 0.20")
+    expect(said).to_contain_text("no hit")
+    panel.get_by_role("button", name="A third off").click()
+    expect(panel).to_contain_text("24 / 48 = 0.50")
     expect(said).to_contain_text("a hit if 0.5 is asked for")
     found = panel.get_by_role("application", name="Found box")
     found.focus()
     page.keyboard.press("ArrowLeft")
-    page.keyboard.press("ArrowUp")
-    expect(panel).to_contain_text("72 / 88 = 0.82")
-    expect(said).to_contain_text("a hit at 0.5 and at 0.75")
     page.keyboard.press("ArrowLeft")
-    expect(said).to_contain_text("IoU 1.00")
+    expect(said).to_contain_text("IoU 1.00: a hit at 0.5 and at 0.75")
+    page.keyboard.press("ArrowUp")
     page.keyboard.press("Shift+ArrowRight")
-    expect(panel).to_contain_text("11 × 8 = 88")
-    expect(found).to_have_attribute("aria-label", "Found box: from 4, 3 to 15, 11")
-    panel.get_by_role("button", name="Apart").click()
-    expect(panel).to_contain_text("42 + 63 − 0 = 105")
+    expect(panel).to_contain_text("7 × 6 = 42")
+    expect(found).to_have_attribute("aria-label", "Found box: from 3, 1 to 10, 7")
+    panel.get_by_role("button", name="Close").click()
+    expect(found).to_have_attribute("aria-label", "Found box: from 4, 2 to 12, 8")
     stage = panel.locator(".boxes-stage").bounding_box()
     body = found.locator(".body").bounding_box()
     assert stage
     assert body
-    unit = stage["width"] / 25
+    unit = stage["width"] / 17
     page.mouse.move(body["x"] + body["width"] / 2, body["y"] + body["height"] / 2)
     page.mouse.down()
-    page.mouse.move(body["x"] + body["width"] / 2 - 9 * unit, body["y"] + body["height"] / 2 - 2 * unit, steps=4)
+    page.mouse.move(body["x"] + body["width"] / 2 + 6 * unit, body["y"] + body["height"] / 2 + 2 * unit, steps=4)
     page.mouse.up()
-    expect(found).to_have_attribute("aria-label", "Found box: from 2, 3 to 11, 10")
-    expect(panel).to_contain_text("42 / 63 = 0.67")
+    # It stops at the paper's edge.
+    expect(found).to_have_attribute("aria-label", "Found box: from 8, 4 to 16, 10")
+    expect(panel).to_contain_text("48 + 48 − 12 = 84")
+
+
+def test_a_box_is_moved_by_a_finger_and_the_page_is_not(open_page: OpenPage):
+    page = open_page("learn", viewport=PHONE, is_mobile=True, has_touch=True)
+    page.locator("article h1").wait_for()
+    panel = mounted(page, "neuron", "iou")
+    panel.scroll_into_view_if_needed()
+    found = panel.get_by_role("application", name="Found box")
+    body = found.locator(".body").bounding_box()
+    assert body
+    x, y = body["x"] + body["width"] / 2, body["y"] + body["height"] / 2
+    scrolled = page.evaluate("scrollY")
+    fingers = page.context.new_cdp_session(page)
+    for kind, down in (("touchStart", 0), ("touchMove", 15), ("touchMove", 40), ("touchEnd", None)):
+        points = [] if down is None else [{"x": x, "y": y + down}]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    expect(found).not_to_have_attribute("aria-label", "Found box: from 6, 4 to 10, 7")
+    assert page.evaluate("scrollY") == scrolled
 
 
 def test_average_precision_grows_box_by_box(page: Page):
@@ -308,11 +358,11 @@ def test_average_precision_grows_box_by_box(page: Page):
     assert panel.locator(".scene .truth").count() == 3
     further = panel.get_by_role("button", name="Next box")
     further.click()
-    expect(said).to_contain_text("Box 1 is right: precision 1.00, recall 0.33. Area so far: 0.333.")
+    expect(said).to_contain_text("Box 1 is a hit: precision 1.000, recall 0.333. Area so far: 0.333.")
     further.click()
-    expect(said).to_contain_text("Box 2 is wrong: precision 0.50, recall 0.33. Area so far: 0.333.")
+    expect(said).to_contain_text("Box 2 is false: precision 0.500, recall 0.333. Area so far: 0.333.")
     further.click()
-    expect(said).to_contain_text("Box 3 is right: precision 0.67, recall 0.67. Area so far: 0.556.")
+    expect(said).to_contain_text("Box 3 is a hit: precision 0.667, recall 0.667. Area so far: 0.556.")
     assert panel.locator(".scene .hit").count() == 2
     assert panel.locator(".scene .miss").count() == 1
     panel.get_by_role("slider").fill("1")
@@ -320,6 +370,25 @@ def test_average_precision_grows_box_by_box(page: Page):
     assert panel.locator("tbody tr.later").count() == 3
     panel.get_by_role("button", name="Back").click()
     expect(said).to_contain_text("No box counts yet")
+
+
+def test_average_precision_is_that_of_the_record(call: Call):
+    """The panel counts for itself what `python -m course.ap` has written down."""
+    record = json.loads((ROOT / "docs" / "course" / "ap" / "ap.json").read_text())
+    points, area, steps = call(
+        "ap",
+        """({ curveOf, areaOf, envelope }, { boxes, truths }) => {
+          const points = curveOf(boxes.map(({ hit }) => hit), truths.length);
+          return [points, areaOf(points), envelope(points)];
+        }""",
+        record,
+    )
+    assert area == pytest.approx(record["ap"], abs=5e-4)
+    for point, box in zip(points, record["boxes"], strict=True):
+        assert point["precision"] == pytest.approx(box["precision"], abs=5e-4)
+        assert point["recall"] == pytest.approx(box["recall"], abs=5e-4)
+    hits = [box["envelope"] for box in record["boxes"] if box["hit"]]
+    assert [step["precision"] for step in steps] == pytest.approx(hits, abs=5e-4)
 
 
 def test_the_area_is_that_below_the_envelope(call: Call):
@@ -361,9 +430,9 @@ def test_a_sentence_is_read_word_by_word(page: Page):
     panel.get_by_role("button", name="To the end").click()
     expect(said).to_contain_text("After “rose”: oil 56%")
     panel.get_by_role("slider", name="Padding tokens").fill("8")
-    expect(said).to_contain_text("After “pad”: oil 30%, grain 48%")
+    expect(said).to_contain_text("After “[PAD]”: oil 30%, grain 48%")
     panel.get_by_label("Mask the padding").check()
-    expect(said).to_contain_text("After “pad”: oil 56%")
+    expect(said).to_contain_text("After “[PAD]”: oil 56%")
     expect(panel).to_contain_text("padding is skipped")
     panel.locator(".tokens button").nth(1).click()
     expect(panel.locator("[aria-current=step]")).to_have_text("cut")

@@ -2,6 +2,7 @@
 
 import { h, put, svg } from "../dom.js";
 import { number, t } from "../i18n.js";
+import { nameOf } from "../names.js";
 import { HEIGHT, WIDTH, grid, x, y } from "../widgets/curve.js";
 import { slider } from "../widgets/slider.js";
 import { button, live } from "./parts.js";
@@ -35,11 +36,12 @@ export async function mount(element, { file, signal, memory = {} }) {
   if (!answer.ok) throw new Error(`${answer.status} for ap.json`);
   const data = await answer.json();
   const { boxes, truths } = data;
+  const label = nameOf(data.label, "BCCD");
   const points = curveOf(boxes.map(({ hit }) => hit), truths.length);
   const picture = svg("g");
   const view = svg(
     "svg",
-    { class: "scene", viewBox: `0 0 ${data.width} ${data.height}`, role: "img", "aria-label": t("ap.picture", { label: data.label }) },
+    { class: "scene", viewBox: `0 0 ${data.width} ${data.height}`, role: "img", "aria-label": t("ap.picture", { label }) },
     svg("image", { href: file(`ap/${data.image}`), width: data.width, height: data.height }),
     picture,
   );
@@ -65,7 +67,7 @@ export async function mount(element, { file, signal, memory = {} }) {
     h(
       "div",
       { class: "halves" },
-      h("div", { class: "stack" }, view, h("p", { class: "quiet small" }, t("ap.key", { label: data.label }))),
+      h("div", { class: "stack" }, view, h("p", { class: "quiet small" }, t("ap.key", { label }))),
       h("div", { class: "stack" }, plot, h("p", { class: "quiet small" }, t("ap.lines"))),
     ),
     h(
@@ -120,12 +122,11 @@ export async function mount(element, { file, signal, memory = {} }) {
       ),
     );
     const last = points[count - 1];
-    if (!last) said.say(t("ap.none", { truths: truths.length, label: data.label }));
+    if (!last) said.say(t("ap.none", { truths: truths.length, label }));
     else {
-      const step = { number: count, hit: t(boxes[count - 1].hit ? "ap.yes" : "ap.no") };
-      said.say(
-        t("ap.step", { ...step, precision: number(last.precision, 2), recall: number(last.recall, 2), area: number(area, 3) }),
-      );
+      const [precision, recall] = [number(last.precision, 3), number(last.recall, 3)];
+      const key = boxes[count - 1].hit ? "ap.step.hit" : "ap.step.miss";
+      said.say(t(key, { number: count, precision, recall, area: number(area, 3) }));
     }
   }
 
@@ -149,7 +150,7 @@ export async function mount(element, { file, signal, memory = {} }) {
   }
 }
 
-const fraction = (share, of) => `${Math.round(share * of)}/${of} = ${number(share, 2)}`;
+const fraction = (share, of) => `${Math.round(share * of)}/${of} = ${number(share, 3)}`;
 
 function frame([left, top, right, bottom], kind) {
   return svg("rect", { class: kind, x: left, y: top, width: right - left, height: bottom - top });

@@ -8,9 +8,11 @@ import { KERNELS, PICTURES, SIDE, convolve, pixelsOf, total, windowAt } from "./
 import { live, options } from "./parts.js";
 
 const OWN = "own";
+const START = { picture: "corner", preset: "vertical", stride: 1, padding: 0, row: 2, column: 0 };
+const FEW = 9; // cells along a side, with which there is room for their numbers
 
 export function mount(element, { memory = {} }) {
-  const set = Object.assign(memory, { picture: "digit", preset: "vertical", stride: 1, padding: 0, row: 3, column: 5, ...memory });
+  const set = Object.assign(memory, { ...START, ...memory });
   set.kernel ??= [...KERNELS[set.preset]];
   const before = h("div");
   const hint = freshId("hint");
@@ -124,12 +126,15 @@ export function mount(element, { memory = {} }) {
 
 const brief = (value) => String(Math.round(100 * value) / 100).replace("-", "−");
 
-/** @param look gives the class of a cell and how strong it is; `frame` is the left, top and side of what stands out. */
+/** @param look gives the class of a cell and how strong it is; `window` is the left, top and side of what stands out. */
 function grid(rows, padding, look, [left, top, side]) {
   const count = rows.length;
   const cell = (value, x, y) => {
     const [kind, strength] = look(value);
-    return svg("rect", { class: kind, x, y, width: 1, height: 1, "fill-opacity": strength.toFixed(3) });
+    return [
+      svg("rect", { class: kind, x, y, width: 1, height: 1, "fill-opacity": strength.toFixed(3) }),
+      count <= FEW && svg("text", { class: strength > 0.5 ? `on-${kind}` : null, x: x + 0.5, y: y + 0.62 }, brief(value)),
+    ];
   };
   return svg(
     "svg",
@@ -137,6 +142,6 @@ function grid(rows, padding, look, [left, top, side]) {
     svg("rect", { class: "padding", x: -padding, y: -padding, width: count + 2 * padding, height: count + 2 * padding }),
     svg("rect", { class: "ground", width: count, height: count }),
     rows.map((row, y) => row.map((value, x) => cell(value, x, y))),
-    svg("rect", { class: "frame", x: left, y: top, width: side, height: side }),
+    svg("rect", { class: "window", x: left, y: top, width: side, height: side }),
   );
 }
