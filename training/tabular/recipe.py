@@ -35,7 +35,7 @@ from training.options import FitOptions, override
 from training.phases import Work
 from training.recipe import Draft, Recipe
 from training.registry import training_of
-from training.report.plots import Curve, write_curves
+from training.report.curves import Curve, earlier_runs, write_curves
 from training.report.record import update_record
 from training.run import Run
 from training.tabular import evaluation
@@ -307,7 +307,8 @@ def _write_version(
         importance = evaluation.permutation_importance(predict, data.test, data.kind, run.settings.seed, _SHUFFLES)
         write_report(target, data, predict(data.test.rows).astype(np.float64), importance)
         label = "cross-entropy" if data.classes else "squared error (of the standardised target)"
-        write_curves(target, state, Curve("loss", label))
+        earlier = earlier_runs(run.options.init_from)
+        write_curves(target, state, Curve("loss", label), before=run.lineage.before, earlier=earlier)
     stated = run.stated(run.options.network) | {"share_of_network": graph.share}
     if graph.trees is not None:
         stated |= {"boosting_models": graph.trees.models, "boosting_iterations": graph.trees.iterations}
