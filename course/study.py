@@ -16,19 +16,21 @@ ROWS = "study.json"
 REPORT = "README.md"
 
 
-def study_parser(module: str, description: str | None, seeds: int) -> argparse.ArgumentParser:
+def study_parser(module: str, description: str | None, seeds: int | None = None) -> argparse.ArgumentParser:
     """The parser of a study.
 
     Args:
         module: that is run.
         description: of the study.
-        seeds: the default number of trainings of each row.
+        seeds: the default number of trainings of each row; None for a study that trains nothing.
     """
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     parser.add_argument("--data", required=True, help="a hub id, a URL, a folder or an archive")
     parser.add_argument("--limit", type=int, help="use at most this many items of each split (default: all)")
-    parser.add_argument("--seed", type=int, default=0, help="of the splits, and of the first training (default: 0)")
-    parser.add_argument("--seeds", type=int, default=seeds, help="trainings of each row (default: %(default)s)")
+    trains = "" if seeds is None else ", and of the first training"
+    parser.add_argument("--seed", type=int, default=0, help=f"of the splits{trains} (default: 0)")
+    if seeds is not None:
+        parser.add_argument("--seeds", type=int, default=seeds, help="trainings of each row (default: %(default)s)")
     folder = Path("runs") / module.replace(".", "-")
     parser.add_argument("--folder", type=Path, default=folder, help="for the report (default: %(default)s)")
     return parser

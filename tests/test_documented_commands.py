@@ -119,6 +119,8 @@ def accept(words: list[str]) -> None:
             completion.make_parser("").parse_args(rest)
         case ["quartet", *rest]:
             offline.make_parser("").parse_args(rest)
+        case ["python", "-m", "pip", *_]:
+            pass
         case ["python", "-m", module, *rest]:
             path = ROOT / module.replace(".", "/")
             assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module

@@ -28,7 +28,7 @@ PUBLIC = (
     *("/healthz/live", "/healthz/ready", "/v2/health/live", "/v2/health/ready"), "/problems", "/problems/unauthorized"
 )  # fmt: skip
 VALUES = {"name": "secretive", "version": "1", "index": "0", "file": "README.md", "digest": "0", "path": "js/main.js",
-          "code": "unauthorized"}  # fmt: skip
+          "section": "2-convolution", "code": "unauthorized"}  # fmt: skip
 NO_KEY = {
     "none": {},
     "wrong": bearer("wrong"),

@@ -1,5 +1,6 @@
-"""python -m docs.generate: writes the generated parts of all documents."""
+"""python -m docs.generate: writes the generated parts of all documents, and the course's pages of the served page."""
 
+from docs.generate import learn
 from docs.generate.parts import PAGES, filled
 
 if __name__ == "__main__":
@@ -8,3 +9,5 @@ if __name__ == "__main__":
         if (new := filled(text)) != text:
             page.write_text(new)
             print(f"written: {page}")
+    for path in learn.write():
+        print(f"{'written' if path.exists() else 'removed'}: {path}")

@@ -41,9 +41,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "quartet") -> int:
 
     where = selection(options, options.versions[0].partition("/")[0])
     try:
-        if options.server is not None:
+        if options.server is not None and options.protocol != "v2":
             return asyncio.run(replay(options, where))
         settings = read_settings(models=options.models)
+        if options.server is not None:
+            return asyncio.run(replay(options, where, settings))
         return asyncio.run(compare(options, where, settings))
     except (InvalidSettings, UnusableJob) as error:
         return fail(MISUSED, str(error))
@@ -57,12 +59,15 @@ def _problem(options: argparse.Namespace) -> str | None:
     """What is wrong with options that each are valid; None if nothing is."""
     names = {model.partition("/")[0] for model in options.versions}
     if options.server is not None:
-        alone = len(options.versions) == 1 and not options.examples and not options.models
-        return None if alone else "--server takes one --model, and neither --models nor --examples"
+        if len(options.versions) > 1 or options.examples:
+            return "--server takes one --model, and no --examples"
+        if options.models and options.protocol != "v2":
+            return "--server needs --models for --protocol v2 only"
+        return None
     if len(options.versions) < 2 or len(names) > 1:
         return "name two or more versions of one model, as in --model NAME/1 --model NAME/2; or a --server"
-    if options.speed is not None or options.clients is not None:
-        return "--speed and --clients are for --server"
+    if options.protocol is not None or options.speed is not None or options.clients is not None:
+        return "--protocol, --speed and --clients are for --server"
     return None
 
 
@@ -90,6 +95,11 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
         help="write the inputs whose answers differ most into this new folder, with a README.md",
     )  # fmt: skip
     replay.add_argument("--server", metavar="URL", help="send the items to this server")
+    replay.add_argument(
+        "--protocol", choices=("v1", "v2"),
+        help="with --server: v1 for the files, texts and rows as they were sent; v2 for tensors, which the same model "
+        "in --models makes (default: v1)",
+    )  # fmt: skip
     replay.add_argument(
         "--speed", type=_speed, metavar="FACTOR",
         help="with --server: 1 for the recorded pace, 2 for twice that, or full (default: full)",

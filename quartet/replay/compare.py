@@ -147,15 +147,15 @@ async def _answers(
     while group := list(islice(items, min(engine.chunk for engine in engines))):
         columns: list[list[dict[str, Any]]] = []
         for engine in engines:
-            records = [Item(number, _record(each)) for number, each in enumerate(group)]
+            records = [Item(number, record_of(each)) for number, each in enumerate(group)]
             engine.choose_columns(list(records[0].record))
             columns.append(await engine.score(records, Path()))
         for each, *answers in zip(group, *columns, strict=True):
             yield each, answers
 
 
-def _record(each: Captured) -> Mapping[str, Any]:
-    """What the model reads."""
+def record_of(each: Captured) -> Mapping[str, Any]:
+    """What the model reads, as a row of a table."""
     if each.item.media_type.startswith("image/"):
         return {"image": {"bytes": each.item.content, "path": each.item.request}}
     record: Mapping[str, Any] = json.loads(each.item.content)

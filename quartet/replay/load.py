@@ -7,8 +7,9 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,7 +19,11 @@ from quartet.console import FAILED
 from quartet.errors import ProblemError, UnreachableError
 from quartet.http import Connection
 from quartet.replay.compare import begin
+from quartet.replay.tensors import Tensors
+from quartet.replay.turn import Turn
 from service.capture.store import Selection, Store
+from service.errors import QuartetError as ServiceError
+from service.settings import Settings
 
 _CLIENTS = 8
 _TIMEOUT_SECONDS = 60.0
@@ -32,7 +37,7 @@ class Outcome:
     Attributes:
         seconds: from the time when each was to be sent until it was answered.
         late: seconds by which each was sent too late, since all clients were busy.
-        failures: refusals and broken connections, by what the error says.
+        failures: refusals, broken connections and unreadable answers, by what the error says.
         compared: answers that could be compared with the recorded ones, and `same` those that say the same.
     """
 
@@ -43,33 +48,52 @@ class Outcome:
     same: int = 0
 
 
-async def replay(options: argparse.Namespace, where: Selection) -> int:
+class Sender(Protocol):
+    """A way to send items again."""
+
+    async def send(self, each: Captured, turn: Turn) -> dict[str, Any]:
+        """The result of an item, which is sent as it was kept.
+
+        Args:
+            each: the item.
+            turn: is started right before the request, and ended right after the answer.
+        """
+
+
+async def replay(options: argparse.Namespace, where: Selection, settings: Settings | None = None) -> int:
     """Sends captured items, one in each request, and prints how the server stood it.
 
     Args:
         options: `folder`, `server`, `versions` (one), `speed` and `clients`.
         where: the items.
+        settings: of the service, for the model that makes tensors for /v2; None to send items over /v1.
 
     Returns:
         0; 1 if a request failed.
 
     Raises:
         NothingToReplay: there are no such items.
+        OtherTensors: the server's model is another one.
     """
-    clients = options.clients or _CLIENTS
+    clients, model = options.clients or _CLIENTS, options.versions[0]
     connection = Connection(
         options.server, timeout=_TIMEOUT_SECONDS, retry_for=0, concurrency=clients, headers=None, transport=None
     )
     outcome = Outcome()
-    try:
-        with Store(options.folder) as store:
-            first, items = begin(store, where, options.folder)
-            waiting = _Timetable(first, items, options.speed or math.inf)
-            began = time.monotonic()
-            await asyncio.gather(*(_client(connection, options.versions[0], waiting, outcome) for _ in range(clients)))
-            seconds = time.monotonic() - began
-    finally:
-        await connection.close()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(connection.close)
+        store = stack.enter_context(Store(options.folder))
+        first, items = begin(store, where, options.folder)
+        sender: Sender = Documents(connection, model)
+        if settings is not None:
+            operation = first.item.operation
+            sender = tensors = await Tensors.open(connection, model, operation, settings)
+            stack.push_async_callback(tensors.close)
+            items = (each for each in items if each.item.operation == operation)
+        waiting = _Timetable(first, items, options.speed or math.inf)
+        began = time.monotonic()
+        await asyncio.gather(*(_client(sender, waiting, outcome) for _ in range(clients)))
+        seconds = time.monotonic() - began
     print("\n".join(_report(outcome, seconds)))
     return FAILED if outcome.failures else 0
 
@@ -83,30 +107,30 @@ class _Timetable:
         self._speed = speed
         self._recorded, self._began = first.item.time, time.monotonic()
 
-    def next(self) -> tuple[Captured, float] | None:
-        """The next item, and the monotonic time when it is due; None at the end."""
+    def next(self) -> tuple[Captured, Turn] | None:
+        """The next item and its turn; None at the end."""
         each, self._first = self._first or next(self._rest, None), None
         if each is None:
             return None
-        paced = 0.0 if math.isinf(self._speed) else (each.item.time - self._recorded) / self._speed
-        return each, self._began + max(0.0, paced) if paced else time.monotonic()
+        if math.isinf(self._speed):
+            return each, Turn(None)
+        return each, Turn(self._began + max(0.0, (each.item.time - self._recorded) / self._speed))
 
 
-async def _client(connection: Connection, model: str, waiting: _Timetable, outcome: Outcome) -> None:
+async def _client(sender: Sender, waiting: _Timetable, outcome: Outcome) -> None:
     while (following := waiting.next()) is not None:
-        each, due = following
-        if (early := due - time.monotonic()) > 0:
-            await asyncio.sleep(early)
-        outcome.late = max(outcome.late, time.monotonic() - due)
+        each, turn = following
         try:
-            result = await _send(connection, model, each)
+            result = await sender.send(each, turn)
         except ProblemError as error:
-            outcome.failures[f"{error.status} {error.code}"] += 1
+            outcome.failures[f"{error.status} {error.code or error.fields.get('error', '')}"] += 1
             continue
-        except UnreachableError as error:
+        except (UnreachableError, ServiceError) as error:
             outcome.failures[str(error)] += 1
             continue
-        outcome.seconds.append(time.monotonic() - due)
+        finally:
+            outcome.late = max(outcome.late, turn.late)
+        outcome.seconds.append(turn.seconds)
         # Other fields may differ in their last digits from machine to machine.
         ours = each.answered
         if ours is not None:
@@ -115,22 +139,38 @@ async def _client(connection: Connection, model: str, waiting: _Timetable, outco
             outcome.same += ours == theirs
 
 
-async def _send(connection: Connection, model: str, each: Captured) -> dict[str, Any]:
-    """The result of an item, which is sent as it was kept."""
+class Documents:
+    """Sends items over /v1.
 
-    async def receive(response: Any) -> Any:
-        return json.loads(await response.aread())
+    Args:
+        connection: to the server.
+        model: `NAME` or `NAME/VERSION`.
+    """
 
-    if each.item.media_type.startswith("image/"):
-        body: dict[str, Any] = {"content": each.item.content, "headers": {"content-type": each.item.media_type}}
-    else:
-        record = json.loads(each.item.content)
-        texts = each.item.operation == "classify-text"
-        body = json_body({"texts": [record["text"]]} if texts else {"rows": [record]})
-    document = await connection.exchange("POST", f"v1/{each.item.operation}", receive, params={"model": model}, **body)
-    (result,) = document["results"]
-    found: dict[str, Any] = result
-    return found
+    def __init__(self, connection: Connection, model: str) -> None:
+        self._connection = connection
+        self._model = model
+
+    async def send(self, each: Captured, turn: Turn) -> dict[str, Any]:
+        """See `Sender`."""
+
+        async def receive(response: Any) -> Any:
+            return json.loads(await response.aread())
+
+        if each.item.media_type.startswith("image/"):
+            body: dict[str, Any] = {"content": each.item.content, "headers": {"content-type": each.item.media_type}}
+        else:
+            record = json.loads(each.item.content)
+            texts = each.item.operation == "classify-text"
+            body = json_body({"texts": [record["text"]]} if texts else {"rows": [record]})
+        await turn.start()
+        document = await self._connection.exchange(
+            "POST", f"v1/{each.item.operation}", receive, params={"model": self._model}, **body
+        )
+        turn.end()
+        (result,) = document["results"]
+        found: dict[str, Any] = result
+        return found
 
 
 def _report(outcome: Outcome, seconds: float) -> Iterator[str]:

@@ -31,8 +31,8 @@ _NAMED = (_MODELS, _REPOSITORY, "/v2/models/")
 _STATISTICS = "/v2/models/stats"
 # What a browser loads before its user can do anything. It holds no data of a model, but for the OpenAPI document, in
 # which a key finds its own models.
-_PAGES = ("/", "/docs", "/openapi.json")
-_BELOW_PAGES = ("/web/", "/models/", "/docs/")
+_PAGES = ("/", "/learn", "/docs", "/openapi.json")
+_BELOW_PAGES = ("/web/", "/models/", "/learn/", "/docs/")
 # Paths of clients, and headers with valid keys, that are remembered.
 _LONGEST_REMEMBERED, _MOST_KNOWN = 128, 1024
 # A larger body that is not read costs its client the connection.

@@ -1,4 +1,4 @@
-"""The routes of the page: `/`, the page of a model card, and their files.
+"""The routes of the page: `/`, the page of a model card, those of the course, and their files.
 
 They hold no data of a model. The page asks the API for everything that it shows, with the key that it was given, so
 the API's access rules hold for the page too.
@@ -33,6 +33,7 @@ def install(app: FastAPI) -> None:
     """Adds the routes."""
     bundle = Bundle()
     home, card = bundle.index("./"), bundle.index("../../")
+    contents, lesson = bundle.index("./", learn=True), bundle.index("../", learn=True)
     router = APIRouter(include_in_schema=False)
 
     @router.api_route("/", methods=["GET", "HEAD"])
@@ -46,6 +47,16 @@ def install(app: FastAPI) -> None:
     @router.api_route("/models/{name}/{version}", methods=["GET", "HEAD"])
     async def model_card(request: Request, name: str, version: str) -> Response:  # noqa: ARG001
         return _send(request, card, _SECURITY_HEADERS)
+
+    @router.api_route("/learn", methods=["GET", "HEAD"])
+    async def learn(request: Request) -> Response:
+        return _send(request, contents, _SECURITY_HEADERS)
+
+    @router.api_route("/learn/{section}", methods=["GET", "HEAD"])
+    async def learn_section(request: Request, section: str) -> Response:
+        if section not in bundle.sections:
+            raise HTTPException(404)
+        return _send(request, lesson, _SECURITY_HEADERS)
 
     @router.api_route("/web/{digest}/{path:path}", methods=["GET", "HEAD"])
     async def static(request: Request, digest: str, path: str) -> Response:
@@ -69,6 +80,6 @@ def prefers_json(accept: str) -> bool:
 
 def _send(request: Request, asset: Asset, headers: dict[str, str]) -> Response:
     headers = {"vary": "accept-encoding", **headers}
-    if "gzip" in request.headers.get("accept-encoding", ""):
+    if asset.packed is not asset.content and "gzip" in request.headers.get("accept-encoding", ""):
         return cacheable(request, asset.packed, asset.media_type, {**headers, "content-encoding": "gzip"})
     return cacheable(request, asset.content, asset.media_type, headers)

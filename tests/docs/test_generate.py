@@ -87,9 +87,19 @@ def test_cells_and_names_are_escaped():
     )
 
 
+def links(page: Path) -> list[str]:
+    return re.findall(r"\]\(([\w/-]+\.md)\)", page.read_text())
+
+
 def test_the_first_page_lists_all_others():
     folder = ROOT / "docs"
-    listed = re.findall(r"\]\(([\w/-]+\.md)\)", (folder / "README.md").read_text())
-    # The cards of the course belong to its page.
-    pages = [str(page.relative_to(folder)) for page in PAGES if page.name != "README.md"]
-    assert sorted(listed) == sorted(pages)
+    # The course has contents of its own.
+    pages = [str(page.relative_to(folder)) for page in PAGES if folder / "course" not in page.parents]
+    assert sorted(["README.md", *links(folder / "README.md")]) == sorted([*pages, "course/README.md"])
+
+
+@pytest.mark.parametrize("folder", [ROOT / "docs" / "course", ROOT / "docs" / "course" / "ko"], ids=str)
+def test_the_course_lists_its_sections_in_order(folder: Path):
+    assert [name for name in links(folder / "README.md") if name[0].isdigit()] == sorted(
+        page.name for page in folder.glob("[0-9]-*.md")
+    )

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +14,8 @@ from quartet.offline.scoring.columns import choose_columns
 from quartet.offline.scoring.sources import NOTHING, BadItem, Item, UnusableJob
 from service.errors import InferenceFailed, InvalidRequest, QuartetError
 from service.inference.device import available_cpus
-from service.inference.leases import Lease
+from service.inference.leases import Lease, Version
+from service.inference.pipeline import Make
 from service.inference.repository import Repository
 from service.inference.scope import CallScope
 from service.inference.versions import versions_in
@@ -22,7 +23,7 @@ from service.models import policies_of, repository_of
 from service.policy.file import FixedPolicy, InvalidPolicy
 from service.policy.policy import Policy
 from service.settings import Settings
-from service.tasks.base import Images, Operation, Options, Picture, Records, Results
+from service.tasks.base import Images, Operation, Options, Picture, Records, Results, Row
 from service.tasks.call import Call, Upload
 from service.tasks.registry import Registry
 from service.tasks.threads import Threads
@@ -216,6 +217,26 @@ class Engine:
             raise UnusableJob(f"{self.operation.name} does not answer pictures.")
         return answer.data
 
+    async def answer_with(
+        self, item: Item, base: Path, infer: Callable[[Sequence[Any]], Awaitable[list[Row]]]
+    ) -> dict[str, Any]:
+        """The answer for an item, by rows that another place gives: the model of this one does not run.
+
+        Args:
+            item: to answer.
+            base: the folder that image paths are relative to.
+            infer: gives the rows of items; see `CallScope.infer`.
+
+        Raises:
+            QuartetError: the item cannot be answered.
+        """
+        (value,) = await self._threads.run(self._read, [item], base)
+        if isinstance(value, QuartetError):
+            raise value
+        answer = await self._run([value], _Elsewhere(self._repository, infer))
+        result: dict[str, Any] = answer.items[0]
+        return result
+
     async def close(self) -> None:
         """Closes the model and its threads."""
         self._lease.release()
@@ -243,10 +264,12 @@ class Engine:
             raise UnusableJob("A picture is no result for a table: leave the option out.")
         return answer.items
 
-    async def _run(self, inputs: Sequence[Any], *, prefers_picture: bool = False) -> Any:
-        async with CallScope(self._repository) as scope:
+    async def _run(
+        self, inputs: Sequence[Any], scope: CallScope | None = None, *, prefers_picture: bool = False
+    ) -> Any:
+        async with scope or CallScope(self._repository) as running:
             call: Call[Any, Any] = Call(
-                scope.lease(self.version), self._options, inputs, scope, self._threads, self._max_pixels,
+                running.lease(self.version), self._options, inputs, running, self._threads, self._max_pixels,
                 prefers_picture=prefers_picture,
             )  # fmt: skip
             return await self.operation.run(call)
@@ -266,6 +289,19 @@ class Engine:
         for index, value in zip(good, read, strict=True):
             outcomes[index] = value
         return outcomes
+
+
+class _Elsewhere(CallScope):
+    """A call whose items run in another place; see `Engine.answer_with`."""
+
+    __slots__ = ("_infer",)
+
+    def __init__(self, repository: Repository, infer: Callable[[Sequence[Any]], Awaitable[list[Row]]]) -> None:
+        super().__init__(repository)
+        self._infer = infer
+
+    async def infer_made(self, version: Version, count: int, make: Make) -> list[Row]:  # noqa: ARG002
+        return await self._infer(await make(0, count))
 
 
 def _about_option(error: ValidationError, operation: Operation) -> str:

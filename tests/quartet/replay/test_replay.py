@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from quartet.command_line import main
@@ -12,6 +14,7 @@ from tests.quartet.captured.test_captured import TIME, item, keep
 from tests.server import Server
 from tests.tiny import LABELS, solid, write_model
 from tests.tiny_detector import write_detector
+from tests.tiny_familiar import make_familiar
 from tests.tiny_tabular import write_tabular
 from tests.tiny_text import write_topics
 
@@ -113,7 +116,9 @@ def _saved(folder: Path, image: bytes) -> str:
     [
         (["--model", "classifier/1"], "name two or more versions of one model"),
         (["--model", "classifier/1", "--model", "other/1"], "name two or more versions of one model"),
-        ([*BOTH, "--speed", "2"], "--speed and --clients are for --server"),
+        ([*BOTH, "--speed", "2"], "--protocol, --speed and --clients are for --server"),
+        ([*BOTH, "--protocol", "v2"], "--protocol, --speed and --clients are for --server"),
+        (["--model", "classifier", "--server", "x", "--models", "y"], "--server needs --models for --protocol v2 only"),
         ([*BOTH, "--server", "x"], "--server takes one --model"),
         (["--model", "classifier", "--server", "x", "--speed", "0"], "must be above 0, or full"),
     ],
@@ -152,6 +157,44 @@ def test_items_are_sent_to_a_server(tmp_path: Path, models: Path, folder: Path, 
     (models / "gone").mkdir()
     keep(folder, [item(30, model="gone")])
     assert "1 failed: 404 unknown-model" in replay("--model", "gone", code=1)
+    assert server.stop() == 0
+
+
+def test_items_are_sent_as_tensors(tmp_path: Path, models: Path, folder: Path, capsys: pytest.CaptureFixture[str]):
+    write_topics(models)
+    write_tabular(models)
+    write_detector(models)
+    (models / "classifier" / "serving.toml").write_text('default = "1"\n')
+    server = Server(models=models)
+    image, text, row = encode(photograph(60, 80)), {"text": "oil prices"}, {"mean radius": 3.0, "area": None}
+    document = {"media_type": "application/json"}
+    with server.client() as client:
+        boxes = client.post("/v1/detect", content=image, headers={"content-type": "image/png"})
+        topics = client.post("/v1/classify-text", json={"texts": [text["text"]]})
+        rows = client.post("/v1/predict-tabular", json={"rows": [row]})
+    sent: list[tuple[str, str, httpx.Response, dict[str, Any]]] = [
+        ("detector", "detect", boxes, {"content": image}),
+        ("topics", "classify-text", topics, {"content": json.dumps(text).encode(), **document}),
+        ("tabular", "predict-tabular", rows, {"content": json.dumps(row).encode(), **document}),
+    ]
+    for number, (model, operation, answer, more) in enumerate(sent, 20):
+        found = answer.json()["results"][0]
+        keep(folder, [item(number, model=model, operation=operation, answer=found, **more)])
+
+    def replay(*arguments: object, models: Path = models, code: int = 0) -> str:
+        given = ["--server", server.url, "--protocol", "v2", "--models", str(models)]
+        assert main(["replay", str(folder), *given, *map(str, arguments)]) == code
+        return "".join(capsys.readouterr())
+
+    out = replay("--model", "classifier")
+    assert out.startswith("6 of 6 requests were answered, ")
+    assert "6 of 6 answers say the same as the recorded ones." in out
+    assert "3 of 6 answers say the same" in replay("--model", "classifier/2", "--clients", "2")
+    assert "6 of 6" in replay("--model", "classifier", "--speed", "20")
+    for model, *_ in sent:
+        assert "1 of 1 answers say the same" in replay("--model", model)
+    make_familiar(write_model(tmp_path / "others"), 1.0)
+    assert "but the server's has [" in replay("--model", "classifier", models=tmp_path / "others", code=1)
     assert server.stop() == 0
 
 

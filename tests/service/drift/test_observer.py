@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -47,8 +46,7 @@ async def watching(board: Board | None = None, **versions: Any) -> AsyncIterator
 
 
 @pytest.fixture(autouse=True)
-def _without_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_REST", 0.0)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_REPORT_SECONDS", 0.01)
 
 
@@ -119,18 +117,38 @@ async def test_drift_is_logged_when_it_begins_and_ends(caplog: pytest.LogCapture
         assert drifts.reports["classifier", "1"]["drifted"] == []
 
 
-async def test_it_rests_after_its_work(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_REST", 1e6)
+async def test_it_saves_its_part_of_the_time(monkeypatch: pytest.MonkeyPatch):
+    now = [100.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0], perf_counter=lambda: now[0]))
+
+    def takes(seconds: float) -> None:
+        now[0] += seconds
+
     async with watching() as drifts:
+        watch = drifts._watches["classifier", "1"]
+        monkeypatch.setattr(watch, "add", lambda items, rows: takes(0.4))
+        drifts.observe([ended(10)])
+        drifts.observe([ended(10)])
+        assert drifts.tensors  # a burst after a quiet time is counted whole
+        drifts.observe([ended(10)])
+        assert not drifts.tensors  # 1.2 s used, 1.004 s earned
+        now[0] += 20
+        drifts.observe([ended(10)])
+        assert not drifts.tensors
+        now[0] += 30
+        drifts.observe([ended(10)])
         assert drifts.tensors
+        now[0] += 3600
+        for _ in range(3):  # what is saved has a limit
+            assert drifts.tensors
+            drifts.observe([ended(10)])
+        assert not drifts.tensors
+
+
+async def test_of_a_large_call_a_part_is_counted():
+    async with watching() as drifts:
         drifts.observe([ended(40), ended(40)])
         assert await items(drifts) == 64
-        assert not drifts.tensors
-        drifts.observe([ended(10)])
-        assert await items(drifts) == 64
-        drifts._rests_until = time.monotonic()
-        drifts.observe([ended(10)])
-        assert drifts.tensors
 
 
 async def test_several_processes_have_one_window(tmp_path: Path):

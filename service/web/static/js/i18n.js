@@ -25,6 +25,11 @@ export function setLanguage(chosen) {
   document.documentElement.lang = chosen;
 }
 
+/** Adds the texts of a part of the page that is loaded later. */
+export function addTexts(added) {
+  for (const [each, texts] of Object.entries(added)) Object.assign(TEXTS[each], texts);
+}
+
 /** A text in the page's language, with `{name}` replaced by the value of that name. */
 export function t(key, values = {}) {
   const text = TEXTS[language][key];

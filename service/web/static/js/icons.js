@@ -9,6 +9,7 @@ const PATHS = {
   read: "M5 5h14M5 10h14M5 15h14M5 20h8",
   numbers: "M4 20h17M6 16v-5M11 16V5M16 16v-8M20 16v-3",
   status: "M3 13h4l3-8 4 14 3-6h4",
+  learn: "M12 6c-2-2-5-2-8-2v14c3 0 6 0 8 2 2-2 5-2 8-2V4c-3 0-6 0-8 2zM12 6v14",
   models: "M12 3l9 5-9 5-9-5zM3 12.5l9 5 9-5M3 17l9 5 9-5",
 };
 

@@ -1,5 +1,6 @@
 // Begins: shows the header, asks what is served, and shows the panel that the address names.
 
+import { ROOT } from "./api.js";
 import { h, put } from "./dom.js";
 import { language, setLanguage } from "./i18n.js";
 import { listModels } from "./models.js";
@@ -11,10 +12,13 @@ import { createStatus } from "./widgets/status.js";
 
 // The page of a model card is at /models/NAME/VERSION, below whatever a proxy has put before it.
 const CARD = /\/models\/([^/]+)\/([^/]+)\/?$/.exec(location.pathname);
+// The course is at /learn, and its sections are below that.
+const LEARN = /^learn(\/|$)/.test(location.pathname.slice(ROOT.pathname.length));
 
 const main = document.getElementById("main");
 const memories = new Map(); // by panel: what it keeps while others are shown, and over a change of language
 let served = null;
+let trouble = null; // why it is not known what is served
 let leave = new AbortController();
 
 applyTheme();
@@ -29,10 +33,15 @@ async function start() {
   try {
     served = await listModels();
   } catch (error) {
-    status.show(error, start);
-    return;
+    // The course is there to be read all the same.
+    if (!LEARN) {
+      status.show(error, start);
+      return;
+    }
+    served = { models: [] };
+    trouble = error;
   }
-  addEventListener("hashchange", () => show(true));
+  if (!LEARN) addEventListener("hashchange", () => show(true));
   await show(false);
 }
 
@@ -57,7 +66,7 @@ async function show(moved) {
   const { signal } = leave;
   const panels = available(served.models);
   const wanted = readAddress().panel;
-  const panel = CARD ? panelOf("card") : (panels.find(({ id }) => id === wanted) ?? panels[0]);
+  const panel = LEARN ? panelOf("learn") : CARD ? panelOf("card") : (panels.find(({ id }) => id === wanted) ?? panels[0]);
   showHeader({ panels, current: panel.id, onlanguage: changeLanguage });
   showFooter();
   const { render } = await panel.load();
@@ -70,11 +79,14 @@ async function show(moved) {
     disagreeing: served.disagreeing,
     settings: settingsOf(panel.id),
     memory: memories.get(panel.id),
+    trouble,
+    moved,
     card: CARD && { name: decodeURIComponent(CARD[1]), version: decodeURIComponent(CARD[2]) },
     again,
+    move: () => show(true),
     signal,
   });
-  if (moved) {
+  if (moved && !LEARN) {
     main.focus({ preventScroll: true });
     scrollTo(0, 0);
   }

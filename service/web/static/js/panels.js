@@ -9,7 +9,10 @@ const PANELS = [
   { id: "models", tasks: null, load: () => import("./panels/models.js") },
   { id: "status", tasks: null, load: () => import("./panels/status.js") },
 ];
-const CARD = { id: "card", tasks: null, load: () => import("./panels/card.js") };
+const OTHERS = [
+  { id: "card", tasks: null, load: () => import("./panels/card.js") },
+  { id: "learn", tasks: null, load: () => import("./learn/page.js") },
+];
 
 /** The panels for what is served, in their order. */
 export function available(models) {
@@ -17,4 +20,4 @@ export function available(models) {
   return PANELS.filter((panel) => !panel.tasks || panel.tasks.some((task) => tasks.has(task)));
 }
 
-export const panelOf = (id) => [...PANELS, CARD].find((panel) => panel.id === id);
+export const panelOf = (id) => [...PANELS, ...OTHERS].find((panel) => panel.id === id);

@@ -33,9 +33,14 @@ export function showHeader({ panels, current, onlanguage }) {
       { class: "bar" },
       h("a", { class: "brand", href: ROOT }, h("img", { src: LOGO, alt: "" }), "Quartet"),
       h("nav", { "aria-label": t("nav.label") }, h("ul", { class: "tabs" }, links)),
-      h("div", { class: "tools" }, keyPlace, languageButton(onlanguage), themeButton()),
+      h("div", { class: "tools" }, learnLink(current), keyPlace, languageButton(onlanguage), themeButton()),
     ),
   );
+}
+
+function learnLink(current) {
+  const here = current === "learn" ? "page" : null;
+  return h("a", { class: "button plain", href: new URL("learn", ROOT), "aria-current": here }, icon("learn"), t("nav.learn"));
 }
 
 function toMain(event) {

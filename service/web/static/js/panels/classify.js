@@ -14,7 +14,8 @@ import { askAbout, pictureInput, pictureOf } from "./picture.js";
 
 const SHOWN = 8;
 
-export function render(root, { models, settings, memory, signal, again }) {
+/** @param inside whether it is part of a section of the course, without what surrounds it on its own page. */
+export function render(root, { models, settings, memory, signal, again, inside = false }) {
   const model = chosenModel(models, settings);
   const status = createStatus();
   const answer = h("div", { class: "stack" }, h("p", { class: "quiet" }, t("classify.empty")));
@@ -24,7 +25,7 @@ export function render(root, { models, settings, memory, signal, again }) {
   let table = null; // of the answers to several files
   put(
     root,
-    heading("classify", { models, model, onchange: change }),
+    !inside && heading("classify", { models, model, onchange: change }),
     h(
       "div",
       { class: "columns" },
@@ -37,7 +38,7 @@ export function render(root, { models, settings, memory, signal, again }) {
       ),
       h("section", { class: "card stack", "aria-label": t("classify.answer") }, status.element, answer),
     ),
-    code.element,
+    !inside && code.element,
   );
   begin();
 

@@ -20,7 +20,8 @@ import { thresholdView } from "./threshold.js";
 // As many boxes as the API answers with; the page leaves out those below the threshold.
 const MOST = 1000;
 
-export function render(root, { models, settings, memory, signal, again }) {
+/** @param inside whether it is part of a section of the course, without what surrounds it on its own page. */
+export function render(root, { models, settings, memory, signal, again, inside = false }) {
   const model = chosenModel(models, settings);
   const asked = askedAs(model);
   const status = createStatus();
@@ -40,11 +41,10 @@ export function render(root, { models, settings, memory, signal, again }) {
   let describe = () => {};
   put(
     root,
-    heading("detect", { models, model, onchange: change }),
+    !inside && heading("detect", { models, model, onchange: change }),
     h("section", { class: "card input-row", "aria-label": t("detect.picture") }, input.picker, input.samples),
     h("div", { class: "columns wide-left" }, result, side),
-    live(),
-    code.element,
+    !inside && [live(), code.element],
   );
   begin();
 

@@ -20,13 +20,14 @@ const TOOLS = [
   { id: "morph", make: morphTool, fits: ({ decoder, encoder }) => decoder && encoder },
 ];
 
-export function render(root, { models, settings, signal, again }) {
+/** @param inside whether it is part of a section of the course, without what surrounds it on its own page. */
+export function render(root, { models, settings, signal, again, inside = false }) {
   const status = createStatus();
   const code = codeView();
   begin();
 
   async function begin() {
-    put(root, h("h1", {}, t("nav.generate")), status.element);
+    put(root, !inside && h("h1", {}, t("nav.generate")), status.element);
     status.busy();
     try {
       const families = familiesOf(await Promise.all(models.map(wanted)));
@@ -50,12 +51,17 @@ export function render(root, { models, settings, signal, again }) {
     const family = families[Math.max(0, chosen)];
     const tools = TOOLS.filter(({ fits }) => fits(family));
     const tool = tools.find(({ id }) => id === settings.get("tool")) ?? tools[0];
+    const made = tool.make({ family, settings, signal, code });
+    if (inside) {
+      put(root, made);
+      return;
+    }
     put(
       root,
       heading("generate", { models: leaders, model: leaderOf(family), onchange: change }),
       navigation(tools, tool, settings),
       h("p", { class: "quiet" }, t(`${tool.id}.lead`, { numbers: leaderOf(family).manifest.latent })),
-      tool.make({ family, settings, signal, code }),
+      made,
       code.element,
     );
   }

@@ -22,7 +22,8 @@ const SHOWN = 8; // labels
 const CERTAIN = 1e-6; // the smallest probability that answers tell from 0
 const PATH = "v1/predict-tabular";
 
-export function render(root, { models, settings, memory, signal, again }) {
+/** @param inside whether it is part of a section of the course, without what surrounds it on its own page. */
+export function render(root, { models, settings, memory, signal, again, inside = false }) {
   const model = chosenModel(models, settings);
   const asked = askedAs(model);
   const status = createStatus();
@@ -39,9 +40,9 @@ export function render(root, { models, settings, memory, signal, again }) {
   let manifest = null;
   put(
     root,
-    heading("numbers", { models, model, onchange: change }),
+    !inside && heading("numbers", { models, model, onchange: change }),
     h("div", { class: "numbers" }, inputs, h("div", { class: "answers" }, now, details)),
-    code.element,
+    !inside && code.element,
   );
   clear();
   begin();
@@ -74,7 +75,7 @@ export function render(root, { models, settings, memory, signal, again }) {
           { class: "card stack", "aria-label": t("samples.title") },
           h("h2", {}, t("numbers.start")),
           sampleRow(found, pick),
-          rows.entry,
+          !inside && rows.entry,
         ),
         rows.result,
         form.element,

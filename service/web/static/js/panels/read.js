@@ -20,7 +20,8 @@ const PATH = "v1/classify-text";
 const MOST_CHARACTERS = 100_000;
 const PATIENCE = 4; // seconds that an explanation may take before it waits to be asked for
 
-export function render(root, { models, settings, memory, signal, again }) {
+/** @param inside whether it is part of a section of the course, without what surrounds it on its own page. */
+export function render(root, { models, settings, memory, signal, again, inside = false }) {
   const model = chosenModel(models, settings);
   const asked = askedAs(model);
   const status = createStatus();
@@ -38,7 +39,7 @@ export function render(root, { models, settings, memory, signal, again }) {
   });
   put(
     root,
-    heading("read", { models, model, onchange: change }),
+    !inside && heading("read", { models, model, onchange: change }),
     h(
       "div",
       { class: "columns" },
@@ -58,7 +59,7 @@ export function render(root, { models, settings, memory, signal, again }) {
         explained,
       ),
     ),
-    code.element,
+    !inside && code.element,
   );
   clear();
   begin();

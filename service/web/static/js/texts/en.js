@@ -11,6 +11,7 @@ export default {
   "nav.numbers": "Numbers",
   "nav.models": "Models",
   "nav.status": "Status",
+  "nav.learn": "Learn",
   "nav.card": "Model card",
   "footer.docs": "API documentation",
   "footer.local": "What you send goes to this server and nowhere else.",

@@ -11,6 +11,7 @@ export default {
   "nav.numbers": "수치",
   "nav.models": "모델",
   "nav.status": "상태",
+  "nav.learn": "배우기",
   "nav.card": "모델 카드",
   "footer.docs": "API 문서",
   "footer.local": "보낸 데이터는 이 서버로만 갑니다.",

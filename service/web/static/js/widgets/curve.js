@@ -3,11 +3,11 @@
 import { h, put, svg } from "../dom.js";
 import { percent, t } from "../i18n.js";
 
-const WIDTH = 340;
-const HEIGHT = 240;
+export const WIDTH = 340;
+export const HEIGHT = 240;
 const EDGE = { left: 54, right: 16, top: 10, bottom: 36 };
-const x = (recall) => EDGE.left + recall * (WIDTH - EDGE.left - EDGE.right);
-const y = (precision) => HEIGHT - EDGE.bottom - precision * (HEIGHT - EDGE.top - EDGE.bottom);
+export const x = (recall) => EDGE.left + recall * (WIDTH - EDGE.left - EDGE.right);
+export const y = (precision) => HEIGHT - EDGE.bottom - precision * (HEIGHT - EDGE.top - EDGE.bottom);
 
 /**
  * @param curve `{precision, recall}` by the index of the threshold.
@@ -68,7 +68,8 @@ function line(element, x1, y1, x2, y2) {
   for (const [name, value] of Object.entries({ x1, y1, x2, y2 })) element.setAttribute(name, value);
 }
 
-function grid() {
+/** The axes, both from 0 to 1. */
+export function grid() {
   const shares = [0, 0.25, 0.5, 0.75, 1];
   return svg(
     "g",
