@@ -40,6 +40,7 @@ _OVERLAPS = (0.9, 0.75, 0.55, 0.3)
 _MOST_CLASSES_DRAWN = 30
 _MOST_IN_LEGEND = 8
 _WRONG = "wrong (✗)"
+_BROAD: dict[str, Any] = {"alpha": 0.3, "linewidth": 5, "zorder": 1}
 _COLUMNS, _ROWS = 4, 3
 
 _NONE = np.empty((0, 4), np.float32), np.empty(0, np.int64)
@@ -151,12 +152,12 @@ def _precision_recall(
     for index, row in enumerate(per_class):
         known, colour = envelopes[index] > 0, class_colour(index)
         if row.support and known.any():
-            axis.plot(recalls[known], envelopes[index][known], color=colour, alpha=0.3, linewidth=5, drawstyle="steps-pre", zorder=1)
+            axis.plot(recalls[known], envelopes[index][known], color=colour, drawstyle="steps-pre", **_BROAD)
             axis.plot(*counted[index], color=colour, linewidth=1.1, label=f"{row.label}: AP {row.ap_50:.3f}")
     axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
     if axis.lines:  # a detector may find nothing
         axis.plot([], [], color=MEASURED, linewidth=1.1, label="after each detection")
-        axis.plot([], [], color=MEASURED, alpha=0.3, linewidth=5, label="the best from there on")
+        axis.plot([], [], color=MEASURED, label="the best from there on", **_BROAD)
         axis.legend(loc="lower left")
 
 
