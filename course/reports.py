@@ -35,6 +35,7 @@ from training.report.curves import between, redraw_curves
 from training.report.record import read_record, update_record
 from training.tabular import evaluation as of_rows
 from training.tabular import report as of_tabular
+from training.tabular.recipe import curve_of
 from training.text import report as of_text
 
 # By which the accuracy of a graph may differ on another machine.
@@ -90,6 +91,7 @@ def _draw_rows(folder: Path, manifest: Any, data: Any, _: Path) -> None:
     if data.classes:
         _compare(float((predicted == data.test.targets).mean()), manifest.metrics.accuracy)
     of_tabular.write_report(folder, data, predicted, importance)
+    _draw_curves(folder, manifest, curve_of(data.classes))
 
 
 def _draw_reconstructions(folder: Path, manifest: Any, data: Any, run_dir: Path) -> None:
