@@ -282,7 +282,7 @@ def test_moved_boxes_stay_on_the_paper(call: Call):
     boxes = call(
         "geometry",
         """({ moved, area, overlap, WIDTH, HEIGHT }) => {
-          let box = [4, 3, 14, 11];
+          let box = [4, 3, 12, 8];
           const all = [];
           for (let turn = 0; turn < 400; turn++) {
             const by = [(turn * 7) % 11 - 5, (turn * 5) % 9 - 4];
@@ -302,32 +302,35 @@ def test_moved_boxes_stay_on_the_paper(call: Call):
 def test_boxes_are_moved_by_keyboard_and_mouse(page: Page):
     panel = mounted(page, "iou")
     said = panel.locator("[role=status]")
-    expect(panel).to_contain_text("56 / 104 = 0.54")
+    expect(panel).to_contain_text("12 + 12 − 4 = 20")
+    expect(panel).to_contain_text("4 / 20 = 0.20")
+    expect(said).to_contain_text("no hit")
+    panel.get_by_role("button", name="A third off").click()
+    expect(panel).to_contain_text("24 / 48 = 0.50")
     expect(said).to_contain_text("a hit if 0.5 is asked for")
     found = panel.get_by_role("application", name="Found box")
     found.focus()
     page.keyboard.press("ArrowLeft")
-    page.keyboard.press("ArrowUp")
-    expect(panel).to_contain_text("72 / 88 = 0.82")
-    expect(said).to_contain_text("a hit at 0.5 and at 0.75")
     page.keyboard.press("ArrowLeft")
-    expect(said).to_contain_text("IoU 1.00")
+    expect(said).to_contain_text("IoU 1.00: a hit at 0.5 and at 0.75")
+    page.keyboard.press("ArrowUp")
     page.keyboard.press("Shift+ArrowRight")
-    expect(panel).to_contain_text("11 × 8 = 88")
-    expect(found).to_have_attribute("aria-label", "Found box: from 4, 3 to 15, 11")
-    panel.get_by_role("button", name="Apart").click()
-    expect(panel).to_contain_text("42 + 63 − 0 = 105")
+    expect(panel).to_contain_text("7 × 6 = 42")
+    expect(found).to_have_attribute("aria-label", "Found box: from 3, 1 to 10, 7")
+    panel.get_by_role("button", name="Close").click()
+    expect(found).to_have_attribute("aria-label", "Found box: from 4, 2 to 12, 8")
     stage = panel.locator(".boxes-stage").bounding_box()
     body = found.locator(".body").bounding_box()
     assert stage
     assert body
-    unit = stage["width"] / 25
+    unit = stage["width"] / 17
     page.mouse.move(body["x"] + body["width"] / 2, body["y"] + body["height"] / 2)
     page.mouse.down()
-    page.mouse.move(body["x"] + body["width"] / 2 - 9 * unit, body["y"] + body["height"] / 2 - 2 * unit, steps=4)
+    page.mouse.move(body["x"] + body["width"] / 2 + 6 * unit, body["y"] + body["height"] / 2 + 2 * unit, steps=4)
     page.mouse.up()
-    expect(found).to_have_attribute("aria-label", "Found box: from 2, 3 to 11, 10")
-    expect(panel).to_contain_text("42 / 63 = 0.67")
+    # It stops at the paper's edge.
+    expect(found).to_have_attribute("aria-label", "Found box: from 8, 4 to 16, 10")
+    expect(panel).to_contain_text("48 + 48 − 12 = 84")
 
 
 def test_a_box_is_moved_by_a_finger_and_the_page_is_not(open_page: OpenPage):
@@ -344,7 +347,7 @@ def test_a_box_is_moved_by_a_finger_and_the_page_is_not(open_page: OpenPage):
     for kind, down in (("touchStart", 0), ("touchMove", 15), ("touchMove", 40), ("touchEnd", None)):
         points = [] if down is None else [{"x": x, "y": y + down}]
         fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-    expect(found).not_to_have_attribute("aria-label", "Found box: from 6, 4 to 16, 12")
+    expect(found).not_to_have_attribute("aria-label", "Found box: from 6, 4 to 10, 7")
     assert page.evaluate("scrollY") == scrolled
 
 
@@ -355,11 +358,11 @@ def test_average_precision_grows_box_by_box(page: Page):
     assert panel.locator(".scene .truth").count() == 3
     further = panel.get_by_role("button", name="Next box")
     further.click()
-    expect(said).to_contain_text("Box 1 is right: precision 1.000, recall 0.333. Area so far: 0.333.")
+    expect(said).to_contain_text("Box 1 is a hit: precision 1.000, recall 0.333. Area so far: 0.333.")
     further.click()
-    expect(said).to_contain_text("Box 2 is wrong: precision 0.500, recall 0.333. Area so far: 0.333.")
+    expect(said).to_contain_text("Box 2 is false: precision 0.500, recall 0.333. Area so far: 0.333.")
     further.click()
-    expect(said).to_contain_text("Box 3 is right: precision 0.667, recall 0.667. Area so far: 0.556.")
+    expect(said).to_contain_text("Box 3 is a hit: precision 0.667, recall 0.667. Area so far: 0.556.")
     assert panel.locator(".scene .hit").count() == 2
     assert panel.locator(".scene .miss").count() == 1
     panel.get_by_role("slider").fill("1")
@@ -427,9 +430,9 @@ def test_a_sentence_is_read_word_by_word(page: Page):
     panel.get_by_role("button", name="To the end").click()
     expect(said).to_contain_text("After “rose”: oil 56%")
     panel.get_by_role("slider", name="Padding tokens").fill("8")
-    expect(said).to_contain_text("After “pad”: oil 30%, grain 48%")
+    expect(said).to_contain_text("After “[PAD]”: oil 30%, grain 48%")
     panel.get_by_label("Mask the padding").check()
-    expect(said).to_contain_text("After “pad”: oil 56%")
+    expect(said).to_contain_text("After “[PAD]”: oil 56%")
     expect(panel).to_contain_text("padding is skipped")
     panel.locator(".tokens button").nth(1).click()
     expect(panel.locator("[aria-current=step]")).to_have_text("cut")

@@ -124,10 +124,9 @@ export async function mount(element, { file, signal, memory = {} }) {
     const last = points[count - 1];
     if (!last) said.say(t("ap.none", { truths: truths.length, label }));
     else {
-      const step = { number: count, hit: t(boxes[count - 1].hit ? "ap.yes" : "ap.no") };
-      said.say(
-        t("ap.step", { ...step, precision: number(last.precision, 3), recall: number(last.recall, 3), area: number(area, 3) }),
-      );
+      const [precision, recall] = [number(last.precision, 3), number(last.recall, 3)];
+      const key = boxes[count - 1].hit ? "ap.step.hit" : "ap.step.miss";
+      said.say(t(key, { number: count, precision, recall, area: number(area, 3) }));
     }
   }
 

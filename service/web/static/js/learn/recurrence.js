@@ -7,6 +7,8 @@ import { slider } from "../widgets/slider.js";
 import { button, check, figure, live, player, table } from "./parts.js";
 import { KEPT, PAD, SENTENCES, TOPICS, answerOf, read, readAll } from "./recurrent.js";
 
+const PAD_NAME = "[PAD]";
+
 export function mount(element, { signal, memory = {} }) {
   const set = Object.assign(memory, { sentence: SENTENCES[0], padding: 0, masked: false, at: 0, ...memory });
   const tokens = h("ol", { class: "tokens" });
@@ -82,14 +84,14 @@ export function mount(element, { signal, memory = {} }) {
     const shares = answerOf(states[set.at]);
     const best = shares.indexOf(Math.max(...shares));
     put(answer, shares.map((share, unit) => bar(share, unit, unit === best && set.at > 0)));
-    const read = word === undefined ? t("recurrence.begin") : t("recurrence.after", { word: word ?? t("recurrence.pad") });
+    const read = word === undefined ? t("recurrence.begin") : t("recurrence.after", { word: word ?? PAD_NAME });
     said.say(`${read} ${TOPICS.map((topic, unit) => `${t(`topic.${topic}`)} ${percent(shares[unit], 0)}`).join(", ")}`);
     return set.at < words.length;
   }
 
   function token(word, index) {
     const after = index + 1;
-    const text = word ?? t("recurrence.pad");
+    const text = word ?? PAD_NAME;
     return h(
       "li",
       {},
