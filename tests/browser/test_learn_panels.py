@@ -1,6 +1,5 @@
 """The course's own panels, each mounted by itself, and what they compute."""
 
-import itertools
 import json
 import math
 from collections.abc import Callable
@@ -108,13 +107,11 @@ def test_nothing_stands_in_the_way(open_page: OpenPage, look: dict[str, object],
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
-@pytest.mark.parametrize(
-    ("hidden", "activation"), [(0, "none"), (1, "tanh"), (3, "none"), (3, "tanh"), (3, "sigmoid"), (8, "relu")]
-)
-def test_gradients_are_the_slopes_of_the_loss(call: Call, hidden: int, activation: str):
-    slopes = call(
+def test_gradients_are_the_slopes_of_the_loss(call: Call):
+    networks = [(0, "none"), (1, "tanh"), (3, "none"), (3, "tanh"), (3, "sigmoid"), (8, "relu")]
+    found = call(
         "network",
-        """({ network }, [hidden, activation]) => {
+        """({ network }, networks) => networks.map(([hidden, activation]) => {
           const net = network(hidden, activation, 7);
           const points = [[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0], [0.3, 0.8, 1]];
           return [...net.gradient(points)].map((slope, at) => {
@@ -126,33 +123,32 @@ def test_gradients_are_the_slopes_of_the_loss(call: Call, hidden: int, activatio
             net.weights[at] = weight;
             return [slope, (above - below) / (2 * tiny)];
           });
-        }""",
-        [hidden, activation],
+        })""",
+        networks,
     )
-    assert len(slopes) == (4 * hidden + 1 if hidden else 3)
-    for slope, measured in slopes:
-        assert slope == pytest.approx(measured, abs=1e-8)
+    for (hidden, _), slopes in zip(networks, found, strict=True):
+        assert len(slopes) == (4 * hidden + 1 if hidden else 3)
+        for slope, measured in slopes:
+            assert slope == pytest.approx(measured, abs=1e-8)
 
 
-@pytest.mark.parametrize(
-    ("hidden", "activation", "solves"),
-    [(0, "tanh", False), (1, "tanh", False), (4, "none", False), (2, "tanh", True), (3, "sigmoid", True)],
-)
-def test_xor_takes_a_hidden_layer_that_is_not_linear(call: Call, hidden: int, activation: str, solves: bool):
-    right, loss = call(
+def test_xor_takes_a_hidden_layer_that_is_not_linear(call: Call):
+    solves = {(0, "tanh"): False, (1, "tanh"): False, (4, "none"): False, (2, "tanh"): True, (3, "sigmoid"): True}
+    found = call(
         "network",
-        """({ network }, [hidden, activation]) => {
+        """({ network }, networks) => networks.map(([hidden, activation]) => {
           const net = network(hidden, activation, 1);
           const points = [[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]];
           for (let step = 0; step < 5000; step++) net.step(points, 1);
           return [net.right(points), net.loss(points)];
-        }""",
-        [hidden, activation],
+        })""",
+        list(solves),
     )
-    assert (right == 4) is solves
-    assert (loss < 0.05) is solves
-    if hidden == 0 or activation == "none":
-        assert loss == pytest.approx(math.log(2), abs=1e-3)  # the best is the answer 0.5 to everything
+    for ((hidden, activation), solved), (right, loss) in zip(solves.items(), found, strict=True):
+        assert (right == 4) is solved
+        assert (loss < 0.05) is solved
+        if hidden == 0 or activation == "none":
+            assert loss == pytest.approx(math.log(2), abs=1e-3)  # the best is the answer 0.5 to everything
 
 
 def test_the_playground_learns_and_stops(page: Page):
@@ -207,6 +203,25 @@ def test_nothing_is_computed_out_of_view(page: Page):
     expect(steps).not_to_have_text(resting or "")
 
 
+def test_a_panel_keeps_its_values_when_the_language_changes(open_page: OpenPage):
+    page = open_page("learn/0-neuron")
+    page.locator('[data-panel="neuron"]').scroll_into_view_if_needed()
+    panel = page.locator('[data-panel="neuron"]')
+    panel.get_by_role("slider", name="w₁").fill("-2.5")
+    panel.get_by_label("Activation").select_option("tanh")
+    page.locator("#language").click()
+    expect(panel.get_by_label("활성화 함수")).to_have_value("tanh")
+    expect(panel.get_by_role("slider", name="w₁")).to_have_value("-2.5")
+
+
+def test_a_surface_has_the_colours_of_the_theme(page: Page):
+    panel = mounted(page, "neuron")
+    light = panel.locator("canvas").evaluate("canvas => canvas.toDataURL()")
+    page.get_by_role("button", name="Light or dark").click()
+    page.wait_for_timeout(50)
+    assert panel.locator("canvas").evaluate("canvas => canvas.toDataURL()") != light
+
+
 def test_less_motion_means_fewer_pictures(open_page: OpenPage):
     page = open_page("learn", reduced_motion="reduce")
     page.locator("article h1").wait_for()
@@ -240,15 +255,16 @@ def test_a_neuron_is_set_by_keyboard_and_pointer(page: Page):
 def test_convolutions_are_those_of_numpy(call: Call):
     random = np.random.default_rng(1)
     picture, kernel = random.random((7, 7)), random.normal(size=9)
-    for padding, stride in itertools.product((0, 1, 2), (1, 2, 3)):
-        found = call(
-            "convolution",
-            "({ convolve }, [picture, kernel, options]) => convolve(picture, kernel, options)",
-            [picture.tolist(), kernel.tolist(), {"padding": padding, "stride": stride}],
-        )
-        windows = np.lib.stride_tricks.sliding_window_view(np.pad(picture, padding), (3, 3))
-        expected = (windows * kernel.reshape(3, 3)).sum((2, 3))[::stride, ::stride]
-        np.testing.assert_allclose(np.array(found), expected, atol=1e-12)
+    options = [{"padding": padding, "stride": stride} for padding in (0, 1, 2) for stride in (1, 2, 3)]
+    found = call(
+        "convolution",
+        "({ convolve }, [picture, kernel, all]) => all.map((each) => convolve(picture, kernel, each))",
+        [picture.tolist(), kernel.tolist(), options],
+    )
+    for each, output in zip(options, found, strict=True):
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(picture, each["padding"]), (3, 3))
+        expected = (windows * kernel.reshape(3, 3)).sum((2, 3))[:: each["stride"], :: each["stride"]]
+        np.testing.assert_allclose(np.array(output), expected, atol=1e-12)
 
 
 def test_an_output_cell_shows_what_makes_it(page: Page):

@@ -87,12 +87,13 @@ export function plane({ from, to, label, names = ["x₁", "x₂"], signal }) {
     describe: (text) => drawing.setAttribute("aria-label", text),
     /** Discs are of class 1, squares of class 0. */
     mark(marks) {
+      const size = marks.length > 9 ? 4.5 : 6.5;
       put(
         points,
         marks.map(([x, y, target]) =>
           target
-            ? svg("circle", { class: "one", cx: across(x), cy: down(y), r: 7 })
-            : svg("rect", { class: "zero", x: across(x) - 6, y: down(y) - 6, width: 12, height: 12 }),
+            ? svg("circle", { class: "one", cx: across(x), cy: down(y), r: size })
+            : svg("rect", { class: "zero", x: across(x) - size, y: down(y) - size, width: 2 * size, height: 2 * size }),
         ),
       );
     },
