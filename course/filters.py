@@ -130,7 +130,7 @@ def _accuracy(model: nn.Module, split: ImageSplit) -> float:
 def write_report(folder: Path, rows: Mapping[str, Row], trainings: str, images: int, measured: int) -> None:
     """Writes the table and the figure; the unchanged network comes first."""
     title = f"{trainings} on {images} images; the lines are those of the unchanged network"
-    figure = Figure(figsize=(8, 1.2 + 0.42 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(5.6, 1.4 + 0.4 * len(rows)), layout="constrained")
     _draw(figure.subplots(), rows, title)
     save_figure(figure, folder / PLOT)
     base, *others = (row["validation_accuracy"] for row in rows.values())

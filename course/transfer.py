@@ -218,7 +218,7 @@ def write_report(
     def values(method: str, count: int, figure: str) -> list[float]:
         return [cells[f"{method}, {count} images, seed {seed}"][figure] for seed in seeds]
 
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axis = figure.subplots()
     for shift, method in zip((-0.04, 0.0, 0.04), METHODS, strict=True):
         colour, across = COLOURS[method], np.array(settings.counts) * 10**shift

@@ -137,7 +137,7 @@ def test_xor_takes_a_hidden_layer_that_is_not_linear(call: Call):
     found = call(
         "network",
         """({ network }, networks) => networks.map(([hidden, activation]) => {
-          const net = network(hidden, activation, 1);
+          const net = network(hidden, activation, 10);
           const points = [[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]];
           for (let step = 0; step < 5000; step++) net.step(points, 1);
           return [net.right(points), net.loss(points)];

@@ -100,7 +100,7 @@ export default {
   "iou.both": "IoU {iou}: a hit at 0.5 and at 0.75.",
 
   "ap.picture": "A test image with the true boxes of {label} and those that were found",
-  "ap.key": "Dashed: true boxes of {label}. Solid: found, green if a hit and red if not, numbered by falling score.",
+  "ap.key": "Dashed: true boxes of {label}. Solid: found, blue if a hit and orange if not, numbered by falling score.",
   "ap.lines": "Thin: precision and recall after each box. Thick: the envelope. Shaded: its area, the average precision so far.",
   "ap.taken": "Boxes that count",
   "ap.of": "{count} of {all}",
