@@ -12,6 +12,10 @@ const BASE = new URL("../../", import.meta.url); // of the page's files
 const LEARN = new URL("learn", ROOT);
 const INDEX = "index";
 
+// Its address is relative to that of the page, which changes from section to section.
+const sign = document.querySelector('link[rel="icon"]');
+sign.setAttribute("href", sign.href);
+
 /** The section that the address names. */
 const current = () => decodeURIComponent(location.pathname.slice(LEARN.pathname.length).replaceAll("/", "")) || INDEX;
 
