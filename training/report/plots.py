@@ -75,7 +75,7 @@ def draw_confusion(
     ticks = range(len(names))
     axis.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor")
     axis.set_yticks(ticks, names)
-    shade = "share of the row" + ("; of background: of the column" if background else "")
+    shade = "share of the row" + (";\nin the row background, of the column" if background else "")
     axis.set(xlabel=PREDICTED, ylabel=TRUE, title=f"{title}\n(the darker, the larger the {shade})")
 
 

@@ -29,7 +29,7 @@ def test_what_is_not_there_is_shaded_by_column(axis):
         axis, np.array([[600, 0, 200], [0, 71, 0], [200, 1, 0]]), ["a", "b", "background"], "", background=True
     )
     np.testing.assert_allclose(shades(axis), [[0.75, 0, 0.25], [0, 1, 0], [0.25, 1 / 72, 0]])
-    assert "of background: of the column" in axis.get_title()
+    assert "in the row background, of the column" in axis.get_title()
 
 
 def test_a_plot_of_few_colours_has_a_palette_and_a_photograph_has_none(tmp_path):
