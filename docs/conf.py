@@ -12,14 +12,7 @@ copyright = "The Quartet authors"  # noqa: A001 - Sphinx's name for it
 root_doc = "docs/README"
 COURSE = ("docs/course/README", "docs/course/ko/README")
 extensions = ["myst_parser"]
-include_patterns = [
-    "*.md",
-    "docs/*.md",
-    "docs/**/*.md",
-    "examples/README.md",
-    "examples/course/README.md",
-    "models/*/*/report/README.md",
-]
+include_patterns = ["*.md", "docs/*.md", "docs/**/*.md", "examples/**/*.md", "models/*/*/report/README.md"]
 exclude_patterns = [".*", "build", "node_modules", "runs"]
 html_theme = "furo"
 html_title = project

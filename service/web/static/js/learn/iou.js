@@ -12,6 +12,7 @@ const START = {
   inside: { true: [3, 1, 12, 9], found: [5, 3, 11, 7] },
 };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const CORNERS = [[0, 1], [2, 1], [0, 3], [2, 3]]; // the edges that meet there
 const NEEDED = [0.5, 0.75];
 
 export function mount(element, { memory = {} }) {
@@ -21,7 +22,12 @@ export function mount(element, { memory = {} }) {
   const shapes = Object.fromEntries(Object.keys(boxes).map((name) => [name, shape(name)]));
   const stage = svg(
     "svg",
-    { class: "boxes-stage", viewBox: `-.5 -.5 ${WIDTH + 1} ${HEIGHT + 1}`, role: "group", "aria-label": t("iou.stage") },
+    {
+      class: "boxes-stage",
+      viewBox: `-.5 -.5 ${WIDTH + 1} ${HEIGHT + 1}`,
+      role: "group",
+      "aria-label": t("iou.stage"),
+    },
     lattice(),
     shared,
     Object.values(shapes).map(({ group }) => group),
@@ -54,7 +60,7 @@ export function mount(element, { memory = {} }) {
 
   function shape(name) {
     const rect = svg("rect", { class: "body" });
-    const corners = [[0, 1], [2, 1], [0, 3], [2, 3]].map((edges) => [edges, svg("circle", { class: "corner", r: 0.32 })]);
+    const corners = CORNERS.map((edges) => [edges, svg("circle", { class: "corner", r: 0.32 })]);
     const label = svg("text", {}, t(`iou.${name}`));
     const group = svg(
       "g",

@@ -69,7 +69,9 @@ export function plane({ from, to, label, names = ["x₁", "x₂"], signal }) {
         const end = value > 0.5 ? second : first;
         const weight = 0.6 * Math.min(1, Math.abs(2 * value - 1));
         const at = 4 * (row * CELLS + column);
-        for (let each = 0; each < 3; each++) pixels.data[at + each] = middle[each] + weight * (end[each] - middle[each]);
+        for (let each = 0; each < 3; each++) {
+          pixels.data[at + each] = middle[each] + weight * (end[each] - middle[each]);
+        }
         pixels.data[at + 3] = 255;
         levels[row * CELLS + column] = level ? level(x, y) : value - 0.5;
       }

@@ -125,10 +125,8 @@ export function mount(element, { signal, memory = {} }) {
     const points = DATA[chosen.data];
     surface.paint(net.predict);
     surface.rule(hiddenUnits().map(([a, b, c]) => [a, b, c]));
-    put(
-      figures,
-      t("xor.figures", { steps: number(steps), loss: number(net.loss(points), 3), right: net.right(points), count: points.length }),
-    );
+    const values = { steps: number(steps), loss: number(net.loss(points), 3), right: net.right(points) };
+    put(figures, t("xor.figures", { ...values, count: points.length }));
     curve.draw(losses);
     put(weights, weightTable());
   }
