@@ -8,7 +8,7 @@ DOCS    := .venv-docs
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FILES  := pyproject.toml constraints.txt
 
-.PHONY: help check docs test-versions serve install-gpu images doctor gpu-check test test-lowest test-ray clients lint format bench torture training train-classification clean
+.PHONY: help check docs test-versions serve install-gpu images doctor gpu-check test test-lowest test-ray clients lint format bench torture training train-classification course clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -81,6 +81,9 @@ DATA ?= uoft-cs/cifar10
 train-classification: $(VENV)/.training ## train the CNN and publish it (DATA=hub id or folder; default: the hub's CIFAR-10, as the original PNG)
 	$(BIN)/python -m training classification --data "$(DATA)" --precision bfloat16 --publish --resume
 
+course: $(VENV)/.course ## install what the notebooks of the course need and open them
+	@cd examples/course && exec $(CURDIR)/$(BIN)/jupyter lab
+
 clean: ## remove the environment and the caches
 	rm -rf $(VENV) $(LOWEST) $(CLIENTS) $(DOCS) build/site build/doctrees .mypy_cache .ruff_cache .pytest_cache
 
@@ -104,6 +107,11 @@ $(VENV)/.training: $(FILES) | $(BIN)/python
 	@echo "installing the training libraries into $(VENV) …"
 	@$(PIP) --editable '.[server,training]'
 	@touch $(VENV)/.serve $@
+
+$(VENV)/.course: $(FILES) | $(BIN)/python
+	@echo "installing what the notebooks need into $(VENV) …"
+	@$(PIP) --editable '.[server,course]'
+	@touch $(VENV)/.serve $(VENV)/.training $@
 
 $(VENV)/.test: $(FILES) | $(BIN)/python
 	@echo "installing what the tests need into $(VENV) …"

@@ -29,6 +29,8 @@ Floats = npt.NDArray[Any]
 OVERLAP = 0.5
 # The boxes below are many, hardly ever right, and change the area by little.
 LEAST_SCORE = 0.1
+# Inches.
+WIDTH = 5.6
 HIT, FALSE = ACCENT, "#D55E00"
 RECORD, PICTURE, BOXES, CURVE = "ap.json", "image.jpg", "boxes.jpg", "curve.png"
 
@@ -131,10 +133,10 @@ def write_report(folder: Path, record: dict[str, Any], picture: npt.NDArray[np.u
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
     Image.fromarray(picture).save(folder / PICTURE, quality=80)
     rows, truths = record["boxes"], record["truths"]
-    figure = Figure(figsize=(7.2, 7.2 * picture.shape[0] / picture.shape[1]))
+    figure = Figure(figsize=(WIDTH, WIDTH * picture.shape[0] / picture.shape[1]))
     _draw_boxes(figure.add_axes((0, 0, 1, 1)), picture, rows, truths)
     save_figure(figure, folder / BOXES)
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     _draw_curve(figure.subplots(), rows, record["ap"])
     save_figure(figure, folder / CURVE)
     hits = sum(row["hit"] for row in rows)

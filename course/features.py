@@ -20,12 +20,14 @@ from service.inference.manifest import MODEL
 from training.data.dataset import DataError
 from training.data.images import ImageSplit, load_images
 from training.engine.progress import track
-from training.report.plots import SMALL, save_figure
+from training.report.plots import GUIDE, save_figure
 
 Floats = npt.NDArray[np.float32]
 BATCH, MEASURED = 250, 4000
-MAPS = CHANNELS = 8
-STRONGEST, COUNTED, LEAST_SHOWN = 5, 50, 4
+MAPS, CHANNELS = 6, 8
+STRONGEST, COUNTED, LEAST_SHOWN = 3, 50, 4
+# Inches.
+WIDTH = 5.6
 FILTERS, EXAMPLE, LIKED, RECORD = "filters.png", "maps.png", "strongest.jpg", "features.json"
 
 
@@ -101,7 +103,8 @@ def first_filters(model: onnx.ModelProto) -> Floats:
 
 def read_stages(model: onnx.ModelProto, stages: Sequence[str], images: npt.NDArray[np.uint8]) -> list[Floats]:
     """The maps of each stage, shape (n, channels, height, width)."""
-    return _session(model, stages).run(list(stages), {"images": images})
+    maps: list[Floats] = _session(model, stages).run(list(stages), {"images": images})
+    return maps
 
 
 def _session(model: onnx.ModelProto, stages: Sequence[str]) -> onnxruntime.InferenceSession:
@@ -116,7 +119,9 @@ def strongest_responses(
     model: onnx.ModelProto, stages: Sequence[str], split: ImageSplit
 ) -> tuple[list[Floats], list[npt.NDArray[np.int64]]]:
     """The largest value of each channel in each image, shape (n, channels) for each stage, and where in its map."""
-    session, values, places = _session(model, stages), [[] for _ in stages], [[] for _ in stages]
+    session = _session(model, stages)
+    values: list[list[Floats]] = [[] for _ in stages]
+    places: list[list[npt.NDArray[np.int64]]] = [[] for _ in stages]
     for start in track(range(0, len(split), BATCH), "Feature maps"):
         for stage, maps in enumerate(session.run(list(stages), {"images": split.images[start : start + BATCH]})):
             flat = maps.reshape(*maps.shape[:2], -1)
@@ -127,7 +132,8 @@ def strongest_responses(
 
 def receptive_fields(model: onnx.ModelProto, stages: Sequence[str]) -> list[int]:
     """How many pixels wide the part of the image is that a value of each stage depends on."""
-    field, step, fields, shapes = 1, 1, {}, {each.name: each.dims for each in model.graph.initializer}
+    shapes = {each.name: each.dims for each in model.graph.initializer}
+    field, step, fields = 1, 1, dict[str, int]()
     for node in model.graph.node:
         if set(node.input) & set(stages):
             fields |= {name: field for name in node.input if name in stages and name not in fields}
@@ -199,7 +205,7 @@ def _by_chance(classes: int, counted: int) -> float:
 
 def _draw_filters(path: Path, filters: Floats) -> None:
     half = len(filters) // 2
-    figure = Figure(figsize=(0.7 * half, 1.5), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.3 * WIDTH / half), layout="constrained")
     for axis, kernel in zip(figure.subplots(2, half).ravel(), filters, strict=False):
         axis.axis("off")
         axis.imshow(0.5 + 0.5 * kernel.transpose(1, 2, 0) / np.abs(kernel).max())
@@ -207,22 +213,20 @@ def _draw_filters(path: Path, filters: Floats) -> None:
 
 
 def _draw_maps(path: Path, image: npt.NDArray[np.uint8], maps: Sequence[Floats], strongest: Sequence[Floats]) -> None:
-    figure = Figure(figsize=(1.15 * (MAPS + 1.4), 1.25 * len(maps)), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.4, MAPS))
-    axis = left.subplots()
-    axis.axis("off")
-    axis.imshow(image.squeeze(), cmap="gray" if image.shape[-1] == 1 else None, vmin=0, vmax=255)
-    axis.set_title(f"{image.shape[0]} x {image.shape[1]} pixels", fontsize=SMALL)
-    for row, stage, usual in zip(right.subplots(len(maps), MAPS), maps, strongest, strict=True):
+    top, *parts = _blocks(len(maps) + 1, 1.28)
+    top.suptitle(f"the image: {image.shape[0]} x {image.shape[1]} pixels", x=0.02, ha="left")
+    _show(_grid(top, 1, MAPS)[0, 0], image)
+    for number, (part, stage, usual) in enumerate(zip(parts, maps, strongest, strict=True)):
         mine = stage[0]
+        part.suptitle(f"{stage_name(number)}: {mine.shape[1]} x {mine.shape[2]}", x=0.02, ha="left")
         standing_out = (mine.max((1, 2)) - usual.mean(0)) / usual.std(0).clip(1e-6)
-        for axis, channel in zip(row, np.argsort(-standing_out, kind="stable"), strict=False):
+        for axis, channel in zip(_grid(part, 1, MAPS)[0], np.argsort(-standing_out, kind="stable"), strict=False):
+            axis.set_visible(True)
             axis.set_xticks([])
             axis.set_yticks([])
+            axis.spines[:].set(visible=True, color=GUIDE)
             axis.imshow(mine[channel], cmap="Greys", vmin=0, vmax=max(mine[channel].max(), 1e-6))
-            axis.set_title(f"channel {channel}", fontsize=7)
-        row[0].set_ylabel(f"{mine.shape[1]} x {mine.shape[2]}", fontsize=SMALL)
-    save_figure(figure, path)
+    save_figure(top.figure, path)
 
 
 def _draw_strongest(
@@ -233,28 +237,41 @@ def _draw_strongest(
     fields: Sequence[int],
 ) -> None:
     sides = split.images.shape[1:3]
-    columns = 2
-    rows = -(-len(strongest) // columns)
-    figure = Figure(figsize=(5.2 * columns, 3.75 * rows))
-    parts = figure.subfigures(rows, columns, squeeze=False).ravel()
-    for number, (part, values, where, field) in enumerate(zip(parts, strongest, places, fields, strict=False)):
+    parts = _blocks(len(strongest), 0.36 + STRONGEST * WIDTH / CHANNELS)
+    for number, (part, values, where, field) in enumerate(zip(parts, strongest, places, fields, strict=True)):
         seen = f"{field} x {field} pixels" if field < min(sides) else "the whole image"
-        part.suptitle(f"{stage_name(number)}: sees {seen}", fontsize=10, x=0.02, ha="left")
+        part.suptitle(f"{stage_name(number)}: sees {seen}", x=0.02, ha="left")
         channels = np.linspace(0, values.shape[1] - 1, CHANNELS).round().astype(int)
         # The map's cells lie evenly over the image.
         scale = np.array(sides) / (where.max((0, 1)) + 1)
-        grid = part.subplots(
-            STRONGEST, CHANNELS, gridspec_kw={"left": 0.02, "right": 0.98, "top": 0.84, "bottom": 0.01,
-                                              "wspace": 0.06, "hspace": 0.06}
-        )  # fmt: skip
-        for column, channel in zip(grid.T, channels, strict=True):
-            column[0].set_title(str(channel), fontsize=7)
+        for column, channel in zip(_grid(part, STRONGEST, CHANNELS).T, channels, strict=True):
             for axis, index in zip(column, np.argsort(-values[:, channel], kind="stable"), strict=False):
-                axis.axis("off")
                 middle = (where[index, channel] + 0.5) * scale
                 window = tuple(_window(at, field, side) for at, side in zip(middle, sides, strict=True))
-                axis.imshow(split.images[index][window].squeeze(), cmap="gray", vmin=0, vmax=255)
-    save_figure(figure, path)
+                _show(axis, split.images[index][window])
+    save_figure(parts[0].figure, path)
+
+
+def _blocks(count: int, height: float) -> list[Any]:
+    """Parts of a figure, below each other, each of this height in inches."""
+    figure = Figure(figsize=(WIDTH, count * height))
+    return [*np.atleast_1d(np.asarray(figure.subfigures(count, 1)))]
+
+
+def _grid(part: Any, rows: int, columns: int) -> Any:
+    """Axes below the heading of a part, invisible until something is shown."""
+    top = 1 - 0.3 / (part.bbox.height / part.figure.dpi)
+    places = {"left": 0.01, "right": 0.99, "top": top, "bottom": 0.02, "wspace": 0.06, "hspace": 0.06}
+    grid = part.subplots(rows, columns, squeeze=False, gridspec_kw=places)
+    for axis in grid.ravel():
+        axis.set_visible(False)
+    return grid
+
+
+def _show(axis: Any, image: npt.NDArray[np.uint8]) -> None:
+    axis.set_visible(True)
+    axis.axis("off")
+    axis.imshow(image.squeeze(), cmap="gray" if image.shape[-1] == 1 else None, vmin=0, vmax=255)
 
 
 def _window(centre: float, field: int, side: int) -> slice:

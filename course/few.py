@@ -1,20 +1,27 @@
-"""Whether generated images help where real ones are scarce.
+"""Whether an autoencoder helps where labelled images are scarce: by the images that it generates, and by its latents.
 
 An autoencoder and a density are fitted to a few real images of each class. One classifier is trained on these images,
-another for as many steps on these and on generated ones.
+another for as many steps on these and on generated ones. A published encoder, which has seen many more images but no
+labels, gives latents to a logistic regression, and another one reads pixels.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from accelerate import Accelerator
 from rich.console import Console
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from course.study import Row, mean_and_deviation, measure_rows, study_parser, table, write_study
-from training.autoencoder.evaluation import AUGMENT, fit_density, make_network
+from service.inference.manifest import MANIFEST, MODEL
+from service.tasks.autoencoder.manifest import EncoderManifest
+from training.autoencoder.evaluation import AUGMENT, fit_density, flat, make_network
 from training.autoencoder.learner import Reconstruction, decode, encode, recompute_norms
 from training.autoencoder.network import Autoencoder
 from training.autoencoder.options import LARGEST, NetworkSettings, ReconstructionSettings
@@ -23,6 +30,7 @@ from training.data.dataset import DataError
 from training.data.images import ImageData, ImageSplit, load_images
 from training.engine.fit import fit
 from training.engine.settings import FitSettings
+from training.export.evaluator import run_in_batches
 
 QUIET = Console(quiet=True)
 
@@ -49,42 +57,63 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = study_parser("course.few", __doc__, seeds=5)
     for field in dataclasses.fields(FewSettings):
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=int, default=field.default)
+    parser.add_argument("--encoder", type=Path, help="a published encoder, such as models/encoder/1 (default: none)")
     options = parser.parse_args(arguments)
     settings = FewSettings(**{field.name: getattr(options, field.name) for field in dataclasses.fields(FewSettings)})
     data = load_images(options.data, largest=LARGEST, limit=options.limit, seed=options.seed)
     _check(data, settings)
-    accelerator, folder = Accelerator(), options.folder
+    encoder, folder = options.encoder and options.encoder / MODEL, options.folder
     measures = {
-        str(seed): partial(_measure, data, settings, seed, folder / "training", accelerator)
+        str(seed): partial(_measure, data, settings, seed, folder / "training" / str(seed), encoder)
         for seed in range(options.seed, options.seed + options.seeds)
     }
     origin = {
         "data": data.fingerprint,
         "network": dataclasses.asdict(NetworkSettings()),
         **dataclasses.asdict(settings),
+        "encoder": EncoderManifest.model_validate_json((encoder.parent / MANIFEST).read_bytes()).files[MODEL]
+        if encoder
+        else None,
     }
-    rows = measure_rows(folder, origin, measures, Console())
-    gain = [row["with_generated"] - row["real"] for row in rows.values()]
-    write_study(
-        folder,
-        "# Does generated data help when real data is scarce?",
-        f"With {settings.per_class} real images per class: an autoencoder and a density are fitted to only those; one "
-        "classifier is trained on the real images, another for as many steps on the real and "
-        f"{settings.generated} generated ones per class. Test accuracy:",
+    rows = measure_rows(folder, origin, measures, Console(), side_by_side=True)
+    write_report(folder, rows, settings)
+
+
+def write_report(folder: Path, rows: Mapping[str, Row], settings: FewSettings) -> None:
+    """Writes the tables."""
+    real, more = ([row[name] for row in rows.values()] for name in ("real", "with_generated"))
+    gain = [after - before for before, after in zip(real, more, strict=True)]
+    parts = [
+        "# Does an autoencoder help when labelled images are scarce?",
+        f"There are {settings.per_class} labelled images of each class; each seed draws others. All figures are "
+        "accuracy on test.",
+        "## Generated images as training data",
+        "An autoencoder and a density are fitted to only these images. One convolutional network is trained on the "
+        f"real images, another for as many steps on the real and {settings.generated} generated ones per class.",
         table(
             ("seed", "real images", "with generated images", "gain"),
             [
-                (
-                    seed,
-                    f"{row['real']:.4f}",
-                    f"{row['with_generated']:.4f}",
-                    f"{row['with_generated'] - row['real']:+.4f}",
-                )
-                for seed, row in rows.items()
+                (seed, f"{before:.4f}", f"{after:.4f}", f"{change:+.4f}")
+                for seed, before, after, change in zip(rows, real, more, gain, strict=True)
             ],
         ),
-        f"Mean gain: {mean_and_deviation(gain)}.",
-    )
+        f"Mean gain: {mean_and_deviation(gain)}; {sum(change > 0 for change in gain)} of {len(gain)} gains are "
+        "positive.",
+    ]
+    if all("latents" in row for row in rows.values()):
+        pixels, latents = ([row[name] for row in rows.values()] for name in ("pixels", "latents"))
+        parts += [
+            "## Latents as features",
+            "The published encoder has learned from all training images, without their labels. Logistic regression on "
+            f"its latents of the {settings.per_class} labelled images of each class, and on their pixels:",
+            table(
+                ("seed", "pixels", "latents"),
+                [(seed, f"{a:.4f}", f"{b:.4f}") for seed, a, b in zip(rows, pixels, latents, strict=True)],
+            ),
+            f"Means: {mean_and_deviation(pixels)} on pixels, {mean_and_deviation(latents)} on latents, "
+            f"{mean_and_deviation(real)} with the convolutional network on the same images.",
+        ]
+    write_study(folder, *parts)
 
 
 def _check(data: ImageData, settings: FewSettings) -> None:
@@ -99,9 +128,9 @@ def _check(data: ImageData, settings: FewSettings) -> None:
             )
 
 
-def _measure(data: ImageData, settings: FewSettings, seed: int, folder: Path, accelerator: Accelerator) -> Row:
-    """Test accuracy with real images alone, and with generated ones."""
-    random, labels = np.random.default_rng(seed), range(len(data.classes))
+def _measure(data: ImageData, settings: FewSettings, seed: int, folder: Path, encoder: Path | None) -> Row:
+    """Test accuracy with real images alone, with generated ones, and of logistic regression on pixels and latents."""
+    accelerator, random, labels = Accelerator(), np.random.default_rng(seed), range(len(data.classes))
     chosen = [
         random.choice(np.flatnonzero(data.train.labels == label), settings.per_class, replace=False) for label in labels
     ]
@@ -124,7 +153,18 @@ def _measure(data: ImageData, settings: FewSettings, seed: int, folder: Path, ac
         np.concatenate((real.labels, np.repeat(np.arange(len(data.classes)), count))),
     )
     accuracy = partial(_accuracy, data, steps=settings.steps, seed=seed, folder=folder, accelerator=accelerator)
-    return {"real": accuracy(real), "with_generated": accuracy(more)}
+    row = {"real": accuracy(real), "with_generated": accuracy(more)}
+    if encoder:
+        for name, read in (("pixels", flat), ("latents", partial(_latents, encoder))):
+            regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+            regression.fit(read(real.images[:]), real.labels)
+            row[name] = float(regression.score(read(data.test.images[:]), data.test.labels))
+    return row
+
+
+def _latents(encoder: Path, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    latents: npt.NDArray[np.float32] = run_in_batches(encoder, "images", images, 64)[0]
+    return latents
 
 
 def _accuracy(

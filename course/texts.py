@@ -25,7 +25,7 @@ LENGTHS = (25, 50, 100, 200)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the study and writes its report."""
-    parser = study_parser("course.texts", __doc__, seeds=1)
+    parser = study_parser("course.texts", __doc__, seeds=3)
     parser.add_argument("--epochs", type=int, default=3, help="of each training (default: 3)")
     options = parser.parse_args(arguments)
     data = selection_of(load_texts(options.data, limit=options.limit, seed=options.seed))
@@ -37,10 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     trials = dict.fromkeys((min(words or most, most), full) for words in WORDS)
     trials |= dict.fromkeys((most, length) for length in LENGTHS if length < full)
     settings = dataclasses.replace(DEFAULTS, epochs=options.epochs, ema=0.0)
-    accelerator, folder, seeds = Accelerator(), options.folder, range(options.seed, options.seed + options.seeds)
+    folder, seeds = options.folder, range(options.seed, options.seed + options.seeds)
     measures = {
         f"{words} words, length {length}": partial(
-            _measure, words, length, network, data, settings, seeds, folder / "training", accelerator
+            _measure, words, length, network, data, settings, seeds, folder / "training" / f"{words}-{length}"
         )
         for words, length in trials
     }
@@ -50,15 +50,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "network": dataclasses.asdict(network),
         "settings": dataclasses.asdict(settings),
     }
-    rows = measure_rows(folder, origin, measures, Console()).values()
+    rows = measure_rows(folder, origin, measures, Console(), side_by_side=True).values()
     write_study(
         folder,
         "# The effect of vocabulary and length",
-        f"Trainings of {options.epochs} epochs of a network with one encoder, measured on {len(data.validation)} "
-        "validation texts:",
+        f"Each row is {len(seeds)} trainings of {options.epochs} epochs of a network with one encoder on "
+        f"{len(data.train):,} texts; they differ in their initial weights and in the order of the texts. Accuracy on "
+        f"{len(data.validation)} validation texts, mean ± standard deviation over the seeds. One text is "
+        f"{1 / len(data.validation):.4f}.",
         table(
-            ("words", "length", "validation accuracy"),
-            [(f"{row['words']:,}", row["length"], mean_and_deviation(row["accuracy"])) for row in rows],
+            ("words", "length", "validation accuracy", "of each seed"),
+            [
+                (
+                    f"{row['words']:,}",
+                    row["length"],
+                    mean_and_deviation(row["accuracy"]),
+                    ", ".join(f"{value:.4f}" for value in row["accuracy"]),
+                )
+                for row in rows
+            ],
         ),
     )
 
@@ -71,11 +81,10 @@ def _measure(
     settings: FitSettings,
     seeds: Sequence[int],
     folder: Path,
-    accelerator: Accelerator,
 ) -> Row:
     tokenizer = build_tokenizer(data.train.texts, words, length)
     train, validation = (to_ids(tokenizer, part.texts) for part in (data.train, data.validation))
-    classes, accuracy = len(data.classes), []
+    classes, accuracy, accelerator = len(data.classes), [], Accelerator()
     for seed in seeds:
         torch.manual_seed(seed)
         model = TextNetwork(tokenizer.get_vocab_size(), classes, network)

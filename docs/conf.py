@@ -10,8 +10,9 @@ from sphinx.application import Sphinx
 project = "Quartet"
 copyright = "The Quartet authors"  # noqa: A001 - Sphinx's name for it
 root_doc = "docs/README"
+COURSE = ("docs/course/README", "docs/course/ko/README")
 extensions = ["myst_parser"]
-include_patterns = ["*.md", "docs/*.md", "docs/**/*.md", "examples/README.md", "models/*/*/report/README.md"]
+include_patterns = ["*.md", "docs/*.md", "docs/**/*.md", "examples/**/*.md", "models/*/*/report/README.md"]
 exclude_patterns = [".*", "build", "node_modules", "runs"]
 html_theme = "furo"
 html_title = project
@@ -25,7 +26,10 @@ suppress_warnings = ["misc.highlighting_failure", "toc.not_included"]
 
 
 def _add_contents(_: Sphinx, docname: str, source: list[str]) -> None:
-    """Makes the sidebar of the pages that the first page links to, by its sections."""
+    """Makes the sidebar of the pages that the first page links to, by its sections; the course lists its own."""
+    if docname in COURSE:
+        listed = "\n".join(re.findall(r"\| \[.*\]\((\d-\w+)\.md\)", source[0]))
+        source[0] += f"\n```{{toctree}}\n:hidden:\n\n{listed}\n```\n"
     if docname != root_doc:
         return
     first, *sections = source[0].split("\n## ")

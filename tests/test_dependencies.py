@@ -1,6 +1,7 @@
 """Every package that the code imports is declared in pyproject.toml, in the extra that the code needs."""
 
 import ast
+import json
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -53,6 +54,7 @@ EXTRAS = {
     "quartet/offline/scoring/sources.py": "score",
     "quartet/offline/scoring/on_ray.py": "ray",
     "benchmarks/on_ray.py": "ray",
+    "examples/course/": "course",
     "docs/conf.py": "docs",
     "tests/deploy/test_ray.py": "ray",
 }
@@ -80,8 +82,13 @@ def brought(extra: str | None) -> set[str]:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """The packages of others that a module imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    """The packages of others that a module or a notebook imports, wherever in it."""
+    source, own = path.read_text(), FOLDERS.keys()
+    if path.suffix == ".ipynb":
+        cells = json.loads(source)["cells"]
+        source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        own |= {module.stem for module in path.parent.glob("*.py")}  # it runs in its own folder
+    for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Import(names=names):
                 modules = [alias.name for alias in names]
@@ -90,7 +97,7 @@ def imported(path: Path) -> Iterator[str]:
             case _:
                 continue
         tops = {module.partition(".")[0] for module in modules}
-        yield from tops - sys.stdlib_module_names - FOLDERS.keys()
+        yield from tops - sys.stdlib_module_names - own
 
 
 def pinned(folder: str) -> set[str]:
@@ -100,7 +107,7 @@ def pinned(folder: str) -> set[str]:
 
 
 def undeclared(folder: str) -> Iterator[str]:
-    for path in sorted((ROOT / folder).rglob("*.py")):
+    for path in sorted([*(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.ipynb")]):
         name = str(path.relative_to(ROOT))
         further = set().union(*(declared(extra) for prefix, extra in EXTRAS.items() if name.startswith(prefix)))
         allowed = declared(FOLDERS[folder]) | further | OPTIONAL.get(folder, set()) | ELSEWHERE.get(name, set())

@@ -259,6 +259,8 @@ class _Renderer:
         if not file.exists():
             raise self._problem(token, f"the link to {path} leads nowhere")
         if file.parent in LANGUAGES.values() and file.suffix == ".md":
+            if file.parent != self._source.parent:
+                return None  # The page has a switch for the language.
             name = _name(file)
             return ("learn" if name == "index" else f"learn/{name}") + (f"#{anchor}" if anchor else "")
         card = _CARD.search(file.as_posix())

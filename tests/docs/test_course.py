@@ -42,7 +42,7 @@ def test_the_korean_edition_has_the_same_parts(name: str):
     assert figures(KOREAN / name) == figures(ENGLISH / name)
 
 
-@pytest.mark.parametrize("name", SECTIONS[:4])
+@pytest.mark.parametrize("name", SECTIONS)
 def test_a_section_has_exercises_with_answers_and_its_notebook(name: str):
     text = (ENGLISH / name).read_text()
     assert "\n## Run it\n" in text

@@ -29,7 +29,8 @@ export function envelope(points) {
 }
 
 /** The area below the envelope. */
-export const areaOf = (points) => envelope(points).reduce((sum, { from, to, precision }) => sum + (to - from) * precision, 0);
+export const areaOf = (points) =>
+  envelope(points).reduce((sum, { from, to, precision }) => sum + (to - from) * precision, 0);
 
 export async function mount(element, { file, signal, memory = {} }) {
   const answer = await fetch(file("ap/ap.json"), { signal });
@@ -41,11 +42,17 @@ export async function mount(element, { file, signal, memory = {} }) {
   const picture = svg("g");
   const view = svg(
     "svg",
-    { class: "scene", viewBox: `0 0 ${data.width} ${data.height}`, role: "img", "aria-label": t("ap.picture", { label }) },
+    {
+      class: "scene",
+      viewBox: `0 0 ${data.width} ${data.height}`,
+      role: "img",
+      "aria-label": t("ap.picture", { label }),
+    },
     svg("image", { href: file(`ap/${data.image}`), width: data.width, height: data.height }),
     picture,
   );
   const plot = svg("svg", { class: "chart still", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" });
+  const head = [t("ap.box"), t("ap.score"), "IoU", t("ap.hit"), t("ap.precision"), t("ap.recall")];
   const body = h("tbody");
   const said = live();
   const taken = slider({
@@ -84,7 +91,7 @@ export async function mount(element, { file, signal, memory = {} }) {
       h(
         "table",
         { class: "number" },
-        h("thead", {}, h("tr", {}, [t("ap.box"), t("ap.score"), "IoU", t("ap.hit"), t("ap.precision"), t("ap.recall")].map((each) => h("th", { scope: "col" }, each)))),
+        h("thead", {}, h("tr", {}, head.map((each) => h("th", { scope: "col" }, each)))),
         body,
       ),
     ),
@@ -124,16 +131,16 @@ export async function mount(element, { file, signal, memory = {} }) {
     const last = points[count - 1];
     if (!last) said.say(t("ap.none", { truths: truths.length, label }));
     else {
-      const step = { number: count, hit: t(boxes[count - 1].hit ? "ap.yes" : "ap.no") };
-      said.say(
-        t("ap.step", { ...step, precision: number(last.precision, 3), recall: number(last.recall, 3), area: number(area, 3) }),
-      );
+      const [precision, recall] = [number(last.precision, 3), number(last.recall, 3)];
+      const key = boxes[count - 1].hit ? "ap.step.hit" : "ap.step.miss";
+      said.say(t(key, { number: count, precision, recall, area: number(area, 3) }));
     }
   }
 
   function drawPlot(count) {
     const shown = points.slice(0, count);
     const steps = envelope(shown);
+    const zigzag = shown.map(({ recall, precision }) => `${x(recall)},${y(precision)}`);
     const stairs = steps.map(({ from, to, precision }) => `M${x(from)} ${y(precision)}H${x(to)}`).join("");
     const ground = steps.map(({ from, to, precision }) =>
       svg("rect", { class: "area", x: x(from), y: y(precision), width: x(to) - x(from), height: y(0) - y(precision) }),
@@ -142,11 +149,12 @@ export async function mount(element, { file, signal, memory = {} }) {
       plot,
       grid(),
       ground,
-      svg("polyline", { class: "zigzag", points: shown.map(({ recall, precision }) => `${x(recall)},${y(precision)}`).join(" ") }),
+      svg("polyline", { class: "zigzag", points: zigzag.join(" ") }),
       svg("path", { class: "curve", d: stairs || "M0 0" }),
-      shown.map(({ recall, precision }, index) =>
-        svg("circle", { class: index === count - 1 ? "point" : "dot", cx: x(recall), cy: y(precision), r: index === count - 1 ? 6 : 3 }),
-      ),
+      shown.map(({ recall, precision }, index) => {
+        const look = index === count - 1 ? { class: "point", r: 6 } : { class: "dot", r: 3 };
+        return svg("circle", { ...look, cx: x(recall), cy: y(precision) });
+      }),
     );
   }
 }

@@ -1,6 +1,6 @@
 // Boxes `[left, top, right, bottom]` on a plane: their area, what two of them share, and how one is moved.
 
-export const [WIDTH, HEIGHT] = [24, 14]; // of the plane
+export const [WIDTH, HEIGHT] = [16, 10]; // of the plane
 
 export const area = ([left, top, right, bottom]) => Math.max(0, right - left) * Math.max(0, bottom - top);
 

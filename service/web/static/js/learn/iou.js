@@ -6,22 +6,28 @@ import { HEIGHT, WIDTH, area, intersection, moved, overlap } from "./geometry.js
 import { button, live } from "./parts.js";
 
 const START = {
-  shifted: { true: [4, 3, 14, 11], found: [6, 4, 16, 12] },
-  inside: { true: [4, 2, 16, 12], found: [6, 4, 14, 10] },
-  close: { true: [5, 3, 15, 11], found: [6, 3, 16, 11] },
-  apart: { true: [2, 3, 9, 9], found: [11, 5, 20, 12] },
+  example: { true: [4, 3, 8, 6], found: [6, 4, 10, 7] }, // of the text
+  third: { true: [3, 2, 9, 8], found: [5, 2, 11, 8] },
+  close: { true: [3, 2, 11, 8], found: [4, 2, 12, 8] },
+  inside: { true: [3, 1, 12, 9], found: [5, 3, 11, 7] },
 };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const CORNERS = [[0, 1], [2, 1], [0, 3], [2, 3]]; // the edges that meet there
 const NEEDED = [0.5, 0.75];
 
 export function mount(element, { memory = {} }) {
-  memory.boxes ??= structuredClone(START.shifted);
+  memory.boxes ??= structuredClone(START.example);
   const { boxes } = memory;
   const shared = svg("rect", { class: "shared" });
   const shapes = Object.fromEntries(Object.keys(boxes).map((name) => [name, shape(name)]));
   const stage = svg(
     "svg",
-    { class: "boxes-stage", viewBox: `-.5 -.5 ${WIDTH + 1} ${HEIGHT + 1}`, role: "group", "aria-label": t("iou.stage") },
+    {
+      class: "boxes-stage",
+      viewBox: `-.5 -.5 ${WIDTH + 1} ${HEIGHT + 1}`,
+      role: "group",
+      "aria-label": t("iou.stage"),
+    },
     lattice(),
     shared,
     Object.values(shapes).map(({ group }) => group),
@@ -54,7 +60,7 @@ export function mount(element, { memory = {} }) {
 
   function shape(name) {
     const rect = svg("rect", { class: "body" });
-    const corners = [[0, 1], [2, 1], [0, 3], [2, 3]].map((edges) => [edges, svg("circle", { class: "corner", r: 0.45 })]);
+    const corners = CORNERS.map((edges) => [edges, svg("circle", { class: "corner", r: 0.32 })]);
     const label = svg("text", {}, t(`iou.${name}`));
     const group = svg(
       "g",
@@ -105,7 +111,7 @@ export function mount(element, { memory = {} }) {
       }
       // Outside the box, but inside the plane.
       label.setAttribute("x", box[0]);
-      label.setAttribute("y", name === "true" ? Math.max(box[1] - 0.7, 0.5) : Math.min(box[3] + 1.35, HEIGHT + 0.1));
+      label.setAttribute("y", name === "true" ? Math.max(box[1] - 0.5, 0.3) : Math.min(box[3] + 0.95, HEIGHT + 0.1));
       const [left, top, right, bottom] = box;
       group.setAttribute("aria-label", t("iou.box", { name: t(`iou.${name}`), left, top, right, bottom }));
     }

@@ -39,7 +39,8 @@ export function mount(element, { memory = {} }) {
       },
     }),
   );
-  const preset = choice(t("kernel.preset"), options([...Object.keys(KERNELS), OWN], (each) => t(`kernel.preset.${each}`)), set.preset, (chosen) => {
+  const presets = options([...Object.keys(KERNELS), OWN], (each) => t(`kernel.preset.${each}`));
+  const preset = choice(t("kernel.preset"), presets, set.preset, (chosen) => {
     set.preset = chosen;
     if (chosen === OWN) return;
     set.kernel = [...KERNELS[chosen]];
@@ -73,6 +74,7 @@ export function mount(element, { memory = {} }) {
       choose(at(event.clientY, box.top, box.height), at(event.clientX, box.left, box.width));
     });
   }
+  const pictures = options(Object.keys(PICTURES), (each) => t(`kernel.picture.${each}`));
   let picture;
   let output;
   element.classList.add("lab");
@@ -81,7 +83,7 @@ export function mount(element, { memory = {} }) {
     h(
       "div",
       { class: "row bottom" },
-      choice(t("kernel.picture"), options(Object.keys(PICTURES), (each) => t(`kernel.picture.${each}`)), set.picture, (chosen) => {
+      choice(t("kernel.picture"), pictures, set.picture, (chosen) => {
         set.picture = chosen;
         draw();
       }),
@@ -119,27 +121,37 @@ export function mount(element, { memory = {} }) {
     put(before, grid(picture, padding, (value) => ["pixel", value], [window[0].x, window[0].y, SIDE]));
     const most = Math.max(1e-9, ...output.flat().map(Math.abs));
     put(after, grid(output, 0, (value) => [value < 0 ? "minus" : "plus", Math.abs(value) / most], [along, down, 1]));
-    put(products, window.map(({ pixel, weight }) => h("span", { class: weight && pixel ? null : "quiet" }, `${brief(pixel)}·${weight < 0 ? `(${brief(weight)})` : brief(weight)}`)));
+    put(products, window.map(product));
     said.say(t("kernel.cell", { row: down + 1, column: along + 1, value: brief(total(window)) }));
   }
 }
 
+function product({ pixel, weight }) {
+  const factor = weight < 0 ? `(${brief(weight)})` : brief(weight);
+  return h("span", { class: weight && pixel ? null : "quiet" }, `${brief(pixel)}·${factor}`);
+}
+
 const brief = (value) => String(Math.round(100 * value) / 100).replace("-", "−");
 
-/** @param look gives the class of a cell and how strong it is; `window` is the left, top and side of what stands out. */
+/**
+ * @param look gives the class of a cell and how strong it is.
+ * @param window the left, top and side of what stands out.
+ */
 function grid(rows, padding, look, [left, top, side]) {
   const count = rows.length;
+  const whole = count + 2 * padding;
   const cell = (value, x, y) => {
     const [kind, strength] = look(value);
     return [
       svg("rect", { class: kind, x, y, width: 1, height: 1, "fill-opacity": strength.toFixed(3) }),
-      count <= FEW && svg("text", { class: strength > 0.5 ? `on-${kind}` : null, x: x + 0.5, y: y + 0.62 }, brief(value)),
+      count <= FEW &&
+        svg("text", { class: strength > 0.5 ? `on-${kind}` : null, x: x + 0.5, y: y + 0.62 }, brief(value)),
     ];
   };
   return svg(
     "svg",
-    { viewBox: `${-padding} ${-padding} ${count + 2 * padding} ${count + 2 * padding}`, class: "cells", "aria-hidden": "true" },
-    svg("rect", { class: "padding", x: -padding, y: -padding, width: count + 2 * padding, height: count + 2 * padding }),
+    { viewBox: `${-padding} ${-padding} ${whole} ${whole}`, class: "cells", "aria-hidden": "true" },
+    svg("rect", { class: "padding", x: -padding, y: -padding, width: whole, height: whole }),
     svg("rect", { class: "ground", width: count, height: count }),
     rows.map((row, y) => row.map((value, x) => cell(value, x, y))),
     svg("rect", { class: "window", x: left, y: top, width: side, height: side }),

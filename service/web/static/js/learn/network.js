@@ -2,6 +2,8 @@
 
 const sigmoid = (z) => 1 / (1 + Math.exp(-z));
 
+const UNDECIDED = 1e-6;
+
 // Each function, and its slope by what went in and what came out.
 export const ACTIVATIONS = {
   none: [(z) => z, () => 1],
@@ -24,7 +26,8 @@ export function random(seed) {
 
 /**
  * `weights` has two weights, a bias and the weight to the output of each hidden unit, and then the output's bias. With
- * no hidden unit, it has two weights and a bias.
+ * no hidden unit, it has two weights and a bias. All begin as normal random numbers, but the output's bias as 0, as in
+ * `course/neuron.py`.
  *
  * @param hidden number of hidden units.
  * @param activation of the hidden units; the output's is the sigmoid.
@@ -32,7 +35,9 @@ export function random(seed) {
 export function network(hidden, activation, seed) {
   const [act, slope] = ACTIVATIONS[activation];
   const next = random(seed);
-  const weights = Float64Array.from({ length: hidden ? 4 * hidden + 1 : 3 }, () => 2 * next() - 1);
+  const normal = () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next()); // Box and Muller
+  const weights = Float64Array.from({ length: hidden ? 4 * hidden + 1 : 3 }, normal);
+  weights[weights.length - 1] = 0;
 
   function logit(x, y) {
     if (!hidden) return weights[0] * x + weights[1] * y + weights[2];
@@ -87,6 +92,7 @@ export function network(hidden, activation, seed) {
         weights[at] -= rate * each;
       });
     },
-    right: (points) => points.filter(([x, y, target]) => logit(x, y) > 0 === Boolean(target)).length,
+    /** How many points are on the right side of one half, and not just on it. */
+    right: (points) => points.filter(([x, y, target]) => (target ? 1 : -1) * logit(x, y) > UNDECIDED).length,
   };
 }

@@ -20,6 +20,7 @@ export function mount(element, { signal, memory = {} }) {
   const view = plane({ from: FROM, to: TO, label: t("neuron.surface"), signal });
   const input = svg("circle", { class: "input", r: 11 });
   view.drawing.append(input);
+  const activations = options(Object.keys(ACTIVATIONS), activationName);
   const sum = h("p", { class: "sum number" });
   const said = live();
   const sliders = Object.fromEntries(
@@ -56,9 +57,7 @@ export function mount(element, { signal, memory = {} }) {
           "div",
           { class: "row" },
           choice(t("neuron.task"), options(Object.keys(TASKS), dataName), set.task, (task) => change({ task })),
-          choice(t("neuron.activation"), options(Object.keys(ACTIVATIONS), activationName), set.activation, (activation) =>
-            change({ activation }),
-          ),
+          choice(t("neuron.activation"), activations, set.activation, (activation) => change({ activation })),
         ),
         h("div", { class: "pairs-of-sliders" }, ["w1", "w2", "b"].map((name) => sliders[name].element)),
         h("div", { class: "pairs-of-sliders" }, ["x1", "x2"].map((name) => sliders[name].element)),

@@ -46,8 +46,8 @@ const cell = (each) => (each instanceof Element && each.tagName === "TD" ? each 
 /**
  * A button that plays and pauses. What it plays rests while it is not in view, and ends when the panel is left.
  *
- * @param tick is called before each frame, or twice a second where less motion is wanted, with the number of frames that
- *   it stands for; it returns whether to go on.
+ * @param tick is called before each frame, or twice a second where less motion is wanted, with the number of frames
+ *   that it stands for; it returns whether to go on.
  * @param pace seconds from one tick to the next; 0 for every frame.
  * @param onpause is called when it has stopped.
  */

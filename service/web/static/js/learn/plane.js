@@ -69,7 +69,9 @@ export function plane({ from, to, label, names = ["x₁", "x₂"], signal }) {
         const end = value > 0.5 ? second : first;
         const weight = 0.6 * Math.min(1, Math.abs(2 * value - 1));
         const at = 4 * (row * CELLS + column);
-        for (let each = 0; each < 3; each++) pixels.data[at + each] = middle[each] + weight * (end[each] - middle[each]);
+        for (let each = 0; each < 3; each++) {
+          pixels.data[at + each] = middle[each] + weight * (end[each] - middle[each]);
+        }
         pixels.data[at + 3] = 255;
         levels[row * CELLS + column] = level ? level(x, y) : value - 0.5;
       }
@@ -87,12 +89,13 @@ export function plane({ from, to, label, names = ["x₁", "x₂"], signal }) {
     describe: (text) => drawing.setAttribute("aria-label", text),
     /** Discs are of class 1, squares of class 0. */
     mark(marks) {
+      const size = marks.length > 9 ? 4.5 : 6.5;
       put(
         points,
         marks.map(([x, y, target]) =>
           target
-            ? svg("circle", { class: "one", cx: across(x), cy: down(y), r: 7 })
-            : svg("rect", { class: "zero", x: across(x) - 6, y: down(y) - 6, width: 12, height: 12 }),
+            ? svg("circle", { class: "one", cx: across(x), cy: down(y), r: size })
+            : svg("rect", { class: "zero", x: across(x) - size, y: down(y) - size, width: 2 * size, height: 2 * size }),
         ),
       );
     },

@@ -7,6 +7,8 @@ import { slider } from "../widgets/slider.js";
 import { button, check, figure, live, player, table } from "./parts.js";
 import { KEPT, PAD, SENTENCES, TOPICS, answerOf, read, readAll } from "./recurrent.js";
 
+const PAD_NAME = "[PAD]";
+
 export function mount(element, { signal, memory = {} }) {
   const set = Object.assign(memory, { sentence: SENTENCES[0], padding: 0, masked: false, at: 0, ...memory });
   const tokens = h("ol", { class: "tokens" });
@@ -36,8 +38,15 @@ export function mount(element, { signal, memory = {} }) {
       h(
         "div",
         { class: "grow" },
-        slider({ name: t("recurrence.padding"), min: 0, max: 10, step: 1, value: set.padding, show: number, onmove: change("padding") })
-          .element,
+        slider({
+          name: t("recurrence.padding"),
+          min: 0,
+          max: 10,
+          step: 1,
+          value: set.padding,
+          show: number,
+          onmove: change("padding"),
+        }).element,
       ),
       check(t("recurrence.mask"), set.masked, change("masked")),
     ),
@@ -78,18 +87,19 @@ export function mount(element, { signal, memory = {} }) {
     if (focused) tokens.querySelectorAll("button")[Math.max(0, set.at - 1)].focus();
     const word = words[set.at - 1];
     const skipped = set.at > 0 && word === PAD && set.masked;
-    put(sums, set.at === 0 ? h("p", { class: "quiet" }, t("recurrence.empty")) : skipped ? h("p", {}, t("recurrence.skipped")) : sumTable(word));
+    if (set.at === 0) put(sums, h("p", { class: "quiet" }, t("recurrence.empty")));
+    else put(sums, skipped ? h("p", {}, t("recurrence.skipped")) : sumTable(word));
     const shares = answerOf(states[set.at]);
     const best = shares.indexOf(Math.max(...shares));
     put(answer, shares.map((share, unit) => bar(share, unit, unit === best && set.at > 0)));
-    const read = word === undefined ? t("recurrence.begin") : t("recurrence.after", { word: word ?? t("recurrence.pad") });
+    const read = word === undefined ? t("recurrence.begin") : t("recurrence.after", { word: word ?? PAD_NAME });
     said.say(`${read} ${TOPICS.map((topic, unit) => `${t(`topic.${topic}`)} ${percent(shares[unit], 0)}`).join(", ")}`);
     return set.at < words.length;
   }
 
   function token(word, index) {
     const after = index + 1;
-    const text = word ?? t("recurrence.pad");
+    const text = word ?? PAD_NAME;
     return h(
       "li",
       {},
@@ -116,8 +126,8 @@ export function mount(element, { signal, memory = {} }) {
       ...[parts.word, parts.kept, parts.bias, parts.sum].map((each) => figure(each, 2)),
       h("td", {}, h("strong", {}, figure(parts.state, 2))),
     ]);
-    const head = ["", t("recurrence.word"), t("recurrence.kept", { kept: number(KEPT, 1) }), t("neuron.bias"), t("recurrence.total"), "tanh"];
-    return table(t("recurrence.sum"), head, rows);
+    const parts = [t("recurrence.word"), t("recurrence.kept", { kept: number(KEPT, 1) }), t("neuron.bias")];
+    return table(t("recurrence.sum"), ["", ...parts, t("recurrence.total"), "tanh"], rows);
   }
 }
 
@@ -128,7 +138,8 @@ function columns(state, skipped) {
     return svg("rect", { class: `unit-${unit}`, x: 4 + 11 * unit, y: value > 0 ? 16 - height : 16, width: 8, height });
   });
   const line = svg("line", { x1: 0, x2: 38, y1: 16, y2: 16 });
-  return svg("svg", { viewBox: "0 0 38 32", class: skipped ? "columns-of-state skipped" : "columns-of-state", "aria-hidden": "true" }, line, bars);
+  const look = skipped ? "columns-of-state skipped" : "columns-of-state";
+  return svg("svg", { viewBox: "0 0 38 32", class: look, "aria-hidden": "true" }, line, bars);
 }
 
 function bar(share, unit, chosen) {

@@ -1,9 +1,10 @@
 // A playground: a network of two inputs and one hidden layer learns four points, or a circle, in the browser.
 
-import { h, put, svg } from "../dom.js";
+import { h, put } from "../dom.js";
 import { number, t } from "../i18n.js";
 import { choice } from "../widgets/choice.js";
 import { slider } from "../widgets/slider.js";
+import { lossCurve } from "./losses.js";
 import { network, random } from "./network.js";
 import { activationName, button, dataName, figure, live, options, player, table } from "./parts.js";
 import { plane } from "./plane.js";
@@ -15,8 +16,6 @@ const STEPS = 3; // in each frame
 const ENOUGH = 0.02; // a loss with which it stops
 const MOST = 20_000; // steps
 const KEPT = 300; // points of the loss curve
-const [WIDTH, HEIGHT] = [300, 120];
-const CHANCE = Math.log(2); // the loss of the answer 0.5 to everything
 
 function circle() {
   const next = random(5);
@@ -27,11 +26,11 @@ function circle() {
 }
 
 export function mount(element, { signal, memory = {} }) {
-  const chosen = Object.assign(memory, { data: "xor", hidden: 2, activation: "tanh", rate: 2, seed: 1, ...memory });
+  const chosen = Object.assign(memory, { data: "xor", hidden: 2, activation: "tanh", rate: 2, seed: 10, ...memory });
   const surface = plane({ from: -0.5, to: 1.5, label: t("xor.surface"), signal });
   const figures = h("p", { class: "number" });
   const said = live();
-  const curve = svg("polyline", { class: "curve" });
+  const curve = lossCurve();
   const weights = h("div", { class: "table" });
   const play = player({ tick: (frames) => advance(STEPS * frames), onpause: announce, within: element, signal });
   let net;
@@ -89,7 +88,7 @@ export function mount(element, { signal, memory = {} }) {
           button(t("xor.other"), () => again("seed")(chosen.seed + 1)),
         ),
         figures,
-        lossCurve(curve),
+        curve.element,
       ),
     ),
     h("details", {}, h("summary", {}, t("xor.weights")), weights),
@@ -126,15 +125,9 @@ export function mount(element, { signal, memory = {} }) {
     const points = DATA[chosen.data];
     surface.paint(net.predict);
     surface.rule(hiddenUnits().map(([a, b, c]) => [a, b, c]));
-    put(
-      figures,
-      t("xor.figures", { steps: number(steps), loss: number(net.loss(points), 3), right: net.right(points), count: points.length }),
-    );
-    const top = Math.max(1, ...losses);
-    const along = Math.max(1, losses.length - 1);
-    const at = (loss, index) => `${((WIDTH * index) / along).toFixed(1)},${(HEIGHT * (1 - loss / top)).toFixed(1)}`;
-    curve.setAttribute("points", losses.map(at).join(" "));
-    curve.previousSibling.setAttribute("transform", `translate(0 ${HEIGHT * (1 - CHANCE / top)})`);
+    const values = { steps: number(steps), loss: number(net.loss(points), 3), right: net.right(points) };
+    put(figures, t("xor.figures", { ...values, count: points.length }));
+    curve.draw(losses);
     put(weights, weightTable());
   }
 
@@ -144,7 +137,7 @@ export function mount(element, { signal, memory = {} }) {
   }
 
   function weightTable() {
-    const all = hiddenUnits().map((unit, at) => [`h${at + 1}`, ...unit.map(signed)]);
+    const all = hiddenUnits().map((unit, at) => [`h${String.fromCharCode(0x2081 + at)}`, ...unit.map(signed)]);
     const last = [...net.weights.slice(4 * chosen.hidden)];
     all.push([t("xor.output"), ...(chosen.hidden ? ["", "", signed(last[0]), ""] : [...last.map(signed), ""])]);
     return table(t("xor.weights"), ["", "x₁", "x₂", t("neuron.bias"), t("xor.to")], all);
@@ -153,7 +146,7 @@ export function mount(element, { signal, memory = {} }) {
   function announce() {
     const points = DATA[chosen.data];
     const right = net.right(points);
-    const key = right === points.length ? "xor.solved" : steps >= MOST || steps > 500 ? "xor.stuck" : "xor.paused";
+    const key = right === points.length ? "xor.solved" : steps > 500 ? "xor.stuck" : "xor.paused";
     said.say(t(key, { right, count: points.length, steps: number(steps) }));
   }
 }
@@ -162,20 +155,4 @@ function signed(value) {
   const cell = h("td", { class: value < 0 ? "minus" : "plus" }, figure(value, 2));
   cell.style.setProperty("--share", `${Math.min(45, Math.abs(value) * 10)}%`);
   return cell;
-}
-
-function lossCurve(curve) {
-  const chance = svg(
-    "g",
-    {},
-    svg("line", { class: "cross", x2: WIDTH }),
-    svg("text", { x: WIDTH - 4, y: -5, "text-anchor": "end" }, t("xor.chance")),
-  );
-  return svg(
-    "svg",
-    { class: "chart still", viewBox: `-4 -6 ${WIDTH + 8} ${HEIGHT + 12}`, role: "img", "aria-label": t("xor.curve") },
-    svg("text", { x: 2, y: 12 }, t("xor.loss")),
-    chance,
-    curve,
-  );
 }
