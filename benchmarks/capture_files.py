@@ -15,6 +15,7 @@ from argparse import ArgumentParser
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from rich.table import Table
 
@@ -45,9 +46,9 @@ def main() -> None:
         )  # fmt: skip
         measured: dict[str, list[tuple[float, ...]]] = {"SQLite": [], "files": []}
         for turn in range(options.rounds):
-            ways = [("SQLite", in_sqlite), ("files", in_files)]
-            for name, way in ways if turn % 2 else reversed(ways):
-                measured[name].append(_measure(way, size, options.items))
+            ways: list[tuple[str, Callable[[Path], Way]]] = [("SQLite", InSqlite), ("files", InFiles)]
+            for name, kind in ways if turn % 2 else reversed(ways):
+                measured[name].append(_measure(kind, size, options.items))
         for name, found in measured.items():
             values = [statistics.median(column) for column in zip(*found, strict=True)]
             figures[f"{name}, {size} bytes"] = values
@@ -56,63 +57,88 @@ def main() -> None:
     recorder.write(options.json, "benchmarks.capture_files", figures)
 
 
-# Keeps items within so many bytes in a folder, a batch at a time; returns what deletes the items of a request.
-Way = Callable[[Path, Sequence[Sequence[Item]], int], Callable[[str], None]]
+class Way(Protocol):
+    """A way to keep items in a folder."""
+
+    def keep(self, batch: Sequence[Item], most: int) -> None:
+        """Adds items, and deletes the oldest ones until they have at most `most` bytes."""
+
+    def delete(self, request: str) -> None:
+        """Deletes the items of a request."""
+
+    def close(self) -> None:
+        """Ends it."""
 
 
-def in_sqlite(folder: Path, batches: Sequence[Sequence[Item]], most: int) -> Callable[[str], None]:
+class InSqlite:
     """As the service keeps them."""
-    store = Store(folder, create=True)
-    for batch in batches:
-        store.write(batch, {("classifier", "random"): _MANY}, {"classifier": most}, time.time())
-    return lambda request: store.delete(Selection(request=request)) and None
+
+    def __init__(self, folder: Path) -> None:
+        self._store = Store(folder, create=True)
+
+    def keep(self, batch: Sequence[Item], most: int) -> None:
+        self._store.write(batch, {("classifier", "random"): _MANY}, {"classifier": most}, time.time())
+
+    def delete(self, request: str) -> None:
+        self._store.delete(Selection(request=request))
+
+    def close(self) -> None:
+        self._store.close()
 
 
-def in_files(folder: Path, batches: Sequence[Sequence[Item]], most: int) -> Callable[[str], None]:
+class InFiles:
     """An image and a JSON file for each item, and a file that counts those of the hour."""
-    kept: deque[tuple[str, int]] = deque()
-    size = count = 0
-    for batch in batches:
-        for item in batch:
-            name = f"{count:09}-{item.request}"
-            answer = json.dumps(item.row[:-1]).encode()
-            _write(folder / f"{name}.png", item.content)
-            _write(folder / f"{name}.json", answer)
-            kept.append((name, len(item.content) + len(answer)))
-            size, count = size + kept[-1][1], count + 1
-            while size > most:
-                oldest, less = kept.popleft()
-                size -= less
-                (folder / f"{oldest}.png").unlink()
-                (folder / f"{oldest}.json").unlink()
-        _write(folder / "quotas", str(count).encode())
 
-    def delete(request: str) -> None:
-        for path in folder.glob(f"*-{request}.*"):
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._kept: deque[tuple[str, int]] = deque()
+        self._bytes = self._count = 0
+
+    def keep(self, batch: Sequence[Item], most: int) -> None:
+        for item in batch:
+            name = f"{self._count:09}-{item.request}"
+            answer = json.dumps(item.row[:-1]).encode()
+            self._write(f"{name}.png", item.content)
+            self._write(f"{name}.json", answer)
+            self._kept.append((name, len(item.content) + len(answer)))
+            self._bytes += self._kept[-1][1]
+            self._count += 1
+        while self._bytes > most:
+            oldest, size = self._kept.popleft()
+            self._bytes -= size
+            (self._folder / f"{oldest}.png").unlink()
+            (self._folder / f"{oldest}.json").unlink()
+        self._write("quotas", str(self._count).encode())
+
+    def delete(self, request: str) -> None:
+        for path in self._folder.glob(f"*-{request}.*"):
             path.unlink()
 
-    return delete
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _write(self, name: str, content: bytes) -> None:
+        beside = self._folder / "new"
+        beside.write_bytes(content)
+        beside.replace(self._folder / name)
 
 
-def _write(path: Path, content: bytes) -> None:
-    beside = path.with_suffix(".new")
-    beside.write_bytes(content)
-    os.replace(beside, path)
-
-
-def _measure(way: Way, size: int, count: int) -> tuple[float, ...]:
+def _measure(kind: Callable[[Path], Way], size: int, count: int) -> tuple[float, ...]:
     items = [_item(number, size) for number in range(count)]
     batches = [items[first : first + _BATCH] for first in range(0, count, _BATCH)]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
+        way = kind(folder)
         began, processor = time.perf_counter(), time.process_time()
-        delete = way(folder, batches, count * size // 2)
+        for batch in batches:
+            way.keep(batch, count * size // 2)
         seconds, processor = time.perf_counter() - began, time.process_time() - processor
         began = time.perf_counter()
         for number in range(count - _DELETED, count):
-            delete(f"r-{number}")
+            way.delete(f"r-{number}")
         deleting = time.perf_counter() - began
         disk = sum(512 * path.stat().st_blocks for path in folder.iterdir())
+        way.close()
     return 1e6 * processor / count, 1e6 * seconds / count, 1e3 * deleting / _DELETED, disk / 1e6
 
 
