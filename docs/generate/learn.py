@@ -258,9 +258,8 @@ class _Renderer:
         file = (self._source.parent / path).resolve()
         if not file.exists():
             raise self._problem(token, f"the link to {path} leads nowhere")
-        if file.parent in LANGUAGES.values() and file.suffix == ".md":
-            if file.parent != self._source.parent:
-                return None  # The page has a switch for the language.
+        # The page has one language at a time, and a button for the other.
+        if file.parent == self._source.parent and file.suffix == ".md":
             name = _name(file)
             return ("learn" if name == "index" else f"learn/{name}") + (f"#{anchor}" if anchor else "")
         card = _CARD.search(file.as_posix())

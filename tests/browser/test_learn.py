@@ -122,7 +122,7 @@ def test_what_was_read_to_the_end_is_ticked(open_page: OpenPage):
     expect(page.locator("h1")).to_have_text(CONTENTS["en"]["2-convolution"])
     expect(page.locator(".contents li", has=page.locator(".read"))).to_have_count(1)
     page.get_by_role("link", name="Overview").click()
-    expect(page.locator("article li .read")).to_have_text("(read)")
+    expect(page.locator("article td .read")).to_have_text("(read)")
 
 
 def test_only_what_is_read_is_loaded(open_page: OpenPage, server: Server):

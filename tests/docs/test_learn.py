@@ -140,6 +140,12 @@ def test_links_lead_to_what_the_page_has(page):
     )
 
 
+def test_the_other_edition_is_named_and_not_linked(page, tmp_path: Path):
+    (tmp_path / "docs" / "course" / "ko").mkdir()
+    (tmp_path / "docs" / "course" / "ko" / "README.md").write_text("# 강의\n")
+    assert "<p>Also in Korean.</p>" in page("Also in [Korean](ko/README.md).\n")
+
+
 def test_tables_scroll_and_have_no_styles(page):
     html = page("|  | b |\n|---|--:|\n| 1 | 2 |\n")
     assert '<div class="scroll" tabindex="0" role="region">\n<table>' in html

@@ -12,6 +12,10 @@ const BASE = new URL("../../", import.meta.url); // of the page's files
 const LEARN = new URL("learn", ROOT);
 const INDEX = "index";
 
+// Its address is relative to that of the page, which changes from section to section.
+const sign = document.querySelector('link[rel="icon"]');
+sign.setAttribute("href", sign.href);
+
 /** The section that the address names. */
 const current = () => decodeURIComponent(location.pathname.slice(LEARN.pathname.length).replaceAll("/", "")) || INDEX;
 
@@ -103,7 +107,7 @@ const tick = (name) => isRead(name) && h("span", { class: "read" }, h("span", { 
 
 /** Marks the links of the contents whose sections have been read. */
 function tickRead(article) {
-  for (const link of article.querySelectorAll("li > a[href]")) {
+  for (const link of article.querySelectorAll(":is(li, td) > a[href]")) {
     const name = link.pathname.split("/").at(-1);
     if (link.pathname === addressOf(name).pathname) link.append(tick(name) || "");
   }
@@ -149,7 +153,7 @@ function place(article, memory, moved, signal) {
   if (target) target.scrollIntoView();
   else if (moved) scrollTo(0, history.state?.top ?? 0);
   // In another language the same heading has the same place in the order.
-  else if (memory.language && memory.language !== language) headings[memory.heading]?.scrollIntoView();
+  else if (memory.language && memory.language !== language && memory.heading > 0) headings[memory.heading].scrollIntoView();
   if (moved) (target || headings[0]).focus({ preventScroll: true });
   memory.language = language;
   memory.heading = 0;
