@@ -248,7 +248,7 @@ def write_report(
             ],
         ),
         f"![Accuracy on test by the number of training images]({PLOT})",
-        "Accuracy on the training images themselves (on about 500 of them at most), after the training:",
+        "Accuracy on the training images themselves after the training (of trained networks on up to 500 of them):",
         table(
             ("", *(f"{count:,} images" for count in settings.counts)),
             [

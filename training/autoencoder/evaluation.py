@@ -26,6 +26,7 @@ from training.data.lazy import Images as SplitImages
 from training.engine.fit import fit
 from training.engine.settings import FitSettings
 from training.engine.weights import CHECKPOINT
+from training.export.calibration import softmax
 from training.export.evaluator import run_in_batches
 from training.export.figures import Interval, bootstrap, wilson
 from training.run import as_served
@@ -75,6 +76,11 @@ def _features(network: CNN, images: SplitImages) -> Floats:
     starts = range(0, len(images), EVALUATION_BATCH)
     parts = (torch.from_numpy(images[start : start + EVALUATION_BATCH]) for start in starts)
     return torch.cat([network.features(to_pixels(part)) for part in parts]).numpy()
+
+
+def read(judge: CNN, images: SplitImages) -> Floats:
+    """The probabilities of the classes of images, shape (n, classes)."""
+    return softmax(predict(judge, images))
 
 
 def _accuracy(network: CNN, images: SplitImages, labels: Labels) -> float:

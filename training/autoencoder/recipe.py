@@ -22,12 +22,13 @@ from service.tasks.autoencoder.manifest import (
 )
 from service.tasks.cards import ImageInput
 from training.autoencoder.baseline import fit_components
-from training.autoencoder.evaluation import RIDGE, Findings, evaluate, train_judge, validation_error
+from training.autoencoder.evaluation import RIDGE, Findings, evaluate, read, train_judge, validation_error
 from training.autoencoder.labelled import RestoredImages
-from training.autoencoder.learner import Reconstruction, encode, recompute_norms
+from training.autoencoder.learner import Reconstruction, decode, encode, recompute_norms
 from training.autoencoder.network import Autoencoder, AutoencoderGraph, DecoderGraph, EncoderGraph
 from training.autoencoder.options import DEFAULTS, LARGEST, AutoencoderOptions
 from training.autoencoder.report import write_report
+from training.backbones.cnn import CNN
 from training.baseline import Baseline
 from training.data.images import ImageData, common_background, load_images
 from training.data.recognise import Recognised, Source, of_images
@@ -43,7 +44,7 @@ from training.options import override
 from training.phases import Work
 from training.recipe import Draft, Recipe
 from training.registry import training_of
-from training.report.plots import Curve, write_curves
+from training.report.curves import Curve, earlier_runs, write_curves
 from training.report.record import update_record
 from training.report.samples import draw_images
 from training.run import Run
@@ -53,6 +54,7 @@ AutoencoderRun = Run[AutoencoderOptions, ImageData]
 MAX_BATCH = 64
 # Of the judge; fewer in a short training.
 JUDGE_EPOCHS = 6
+CURVE = Curve("error", "mean squared error", logarithmic=True)
 
 
 class AutoencoderRecipe(Recipe[AutoencoderOptions, ImageData]):
@@ -143,7 +145,9 @@ class AutoencoderRecipe(Recipe[AutoencoderOptions, ImageData]):
         return [
             Draft(
                 name=part.fields["name"],
-                write=partial(_write_version, part=part, run=run, network=network, findings=findings, state=state),
+                write=partial(
+                    _write_version, part=part, run=run, network=network, findings=findings, judge=judge, state=state
+                ),
                 network=network,
                 ood_data=None if part.kind is DecoderManifest else partial(ood_data_from_images, data, method=MAPS),
                 observed=None if part.kind is DecoderManifest else partial(observed_images, data),
@@ -230,7 +234,13 @@ def _export(run: AutoencoderRun, network: Autoencoder) -> list[_Part]:
 
 
 def _write_version(
-    target: Path, part: _Part, run: AutoencoderRun, network: Autoencoder, findings: Findings, state: FitState
+    target: Path,
+    part: _Part,
+    run: AutoencoderRun,
+    network: Autoencoder,
+    findings: Findings,
+    judge: CNN | None,
+    state: FitState,
 ) -> ImageCodeManifest:
     """Fills `target` with graph, golden file, density and report; returns the manifest, its `files` still empty."""
     data, options = run.data, run.options
@@ -250,8 +260,10 @@ def _write_version(
         findings.density.save(target / DENSITY)
     if part.kind is AutoencoderManifest:
         with run.optional("report"):
-            write_report(target, network, data, findings)
-            write_curves(target, state, Curve("error", "mean squared error", logarithmic=True))
+            codec = partial(encode, network), partial(decode, network)
+            write_report(target, codec, data, findings, judge and partial(read, judge))
+            earlier = earlier_runs(options.init_from)
+            write_curves(target, state, CURVE, before=run.lineage.before, earlier=earlier)
     else:
         update_record(target, whole=run.name)
     return part.kind(

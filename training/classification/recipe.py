@@ -53,7 +53,7 @@ from training.options import override, short_name
 from training.phases import Work
 from training.recipe import Draft, Recipe
 from training.registry import data_of, training_of
-from training.report.plots import write_curves
+from training.report.curves import Published, between, earlier_runs, write_curves
 from training.report.record import update_record
 from training.report.samples import draw_images
 from training.run import Run
@@ -376,7 +376,11 @@ def _write_version(
         files={},
     )
     write_report(target, evaluation, data)
-    write_curves(target, state, *CURVES)
+    published = None
+    if (share := stated["interpolated"]) < 1:
+        published = Published(between(share, state.best_epoch), evaluator.as_trained(target / MODEL))
+    earlier = earlier_runs(run.options.init_from)
+    write_curves(target, state, *CURVES, before=run.lineage.before, earlier=earlier, published=published)
     record_cost(target, images, MAX_BATCH)
     update_record(target, onnx_difference=f"{difference.value:.1g}")
     return manifest

@@ -30,7 +30,9 @@ EVALUATION_BATCH = 8
 # Below this overlap a box is not a poor detection of an object but a false one (TIDE, arXiv:2008.08115).
 _NEAR = 0.1
 # In the place of an object that a detection matches.
-_CROWD = -2
+IN_CROWD = -2
+# Detections of a class in an image that average precision counts.
+_MOST = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,45 @@ def average_precision(found: Sequence[Detections], split: DetectionSplit, classe
     counted = [(row.ap_50, row.ap_75, row.ap) for row in rows if row.support] or [(math.nan,) * 3]
     ap_50, ap_75, ap = np.mean(counted, 0).tolist()
     return AveragePrecision(ap_50, ap_75, ap, rows, precision[0].T.clip(0))
+
+
+def precision_by_recall(
+    found: Sequence[Detections], split: DetectionSplit, classes: tuple[str, ...]
+) -> list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+    """Recall and precision of each class after each of its detections, the best first, at an overlap of 0.5.
+
+    Average precision is the area under the highest precision from each recall on. At most 100 detections of a class
+    count in an image, as there.
+    """
+    matched, found = _outside_crowds(found, split, classes)
+    hits, scores = matched >= 0, _joined([image.scores for image in found], np.float32)
+    labels, truth = _joined([image.classes for image in found], np.int64), _joined(split.labels, np.int64)
+    counted = _joined([_ranks(image.classes) for image in found], np.int64) < _MOST
+    curves = []
+    for index in range(len(classes)):
+        own = np.flatnonzero(counted & (labels == index))
+        right = hits[own[np.argsort(-scores[own], kind="stable")]].cumsum()
+        curves.append((right / max((truth == index).sum(), 1), right / np.arange(1, len(own) + 1)))
+    return curves
+
+
+def matches(found: Sequence[Detections], split: DetectionSplit, classes: tuple[str, ...]) -> list[IntArray]:
+    """The object of its image that each detection matches at an overlap of 0.5; negative for none.
+
+    -1 is a false detection, `IN_CROWD` one that is neither right nor wrong.
+    """
+    matched = _matched(found, split, classes)
+    first, parts = 0, []
+    ends = np.cumsum([len(one.scores) for one in found])
+    for part, labels in zip(np.split(matched, ends[:-1]), split.labels, strict=True):
+        parts.append(np.where(part >= 0, part - first, part))
+        first += len(labels)
+    return parts
+
+
+def _ranks(labels: IntArray) -> IntArray:
+    """The place of each label among those that are equal to it, from 0."""
+    return np.array([int((labels[:place] == label).sum()) for place, label in enumerate(labels)], np.int64)
 
 
 def precision_intervals(
@@ -244,7 +285,7 @@ def _matched(
     """The object that each detection matches at an overlap of 0.5, counted from 0; -1 for none."""
     evaluation = _run(found, split, classes, overlap=0.5, use_classes=use_classes)
     ids = np.array([one.get("gt_id", 0) for one in evaluation.cocoDt.anns.values()], np.int64)
-    return np.where(ids <= sum(map(len, split.labels)), ids - 1, _CROWD)
+    return np.where(ids <= sum(map(len, split.labels)), ids - 1, IN_CROWD)
 
 
 def _outside_crowds(
@@ -252,6 +293,6 @@ def _outside_crowds(
 ) -> tuple[IntArray, list[Detections]]:
     """The detections that are not ignored in crowds, and what `_matched` says of each."""
     matched = _matched(found, split, classes)
-    counted = matched != _CROWD
+    counted = matched != IN_CROWD
     masks = np.split(counted, np.cumsum([len(image.scores) for image in found])[:-1])
     return matched[counted], [image.select(mask) for image, mask in zip(found, masks, strict=False)]

@@ -42,7 +42,7 @@ from training.options import override
 from training.phases import Work
 from training.recipe import Draft, Recipe
 from training.registry import training_of
-from training.report.plots import write_curves
+from training.report.curves import Published, between, earlier_runs, write_curves
 from training.report.record import update_record
 from training.run import Run
 
@@ -210,7 +210,12 @@ def _write_version(
     with run.optional("report"):
         write_report(target, manifest, found, data)
         write_augmented(target, data, learning.augment)
-        write_curves(target, state, *CURVES)
+        earlier, published = earlier_runs(run.options.init_from), None
+        if interpolated < 1:
+            reached = average_precision(detect(network, data.choice, learning.suppression), data.choice, data.classes)
+            figures = {"map_50": reached.map_50, "map": reached.map}
+            published = Published(between(interpolated, state.best_epoch), figures)
+        write_curves(target, state, *CURVES, before=run.lineage.before, earlier=earlier, published=published)
         record_cost(target, images, MAX_BATCH)
     update_record(target, onnx_difference=f"{difference.value:.1g} ({difference.output})")
     return manifest

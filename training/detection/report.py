@@ -15,9 +15,18 @@ from service.tasks.detection.manifest import DetectorClassMetrics, DetectorManif
 from service.tasks.palette import class_colour, ink_on
 from training.detection.augment import augment
 from training.detection.data import DetectionData, DetectionSplit, FloatArray, IntArray
-from training.detection.evaluation import Detections, average_precision, box_iou, mistakes
+from training.detection.evaluation import (
+    IN_CROWD,
+    Detections,
+    average_precision,
+    box_iou,
+    matches,
+    mistakes,
+    precision_by_recall,
+)
 from training.detection.options import AugmentOptions
-from training.report.plots import GUIDE, MEASURED, PREDICTED, SMALL, TRUE, Curve, draw_confusion, save_plot
+from training.report.curves import Curve
+from training.report.plots import GUIDE, MEASURED, PREDICTED, TRUE, WIDTH, draw_confusion, save_plot
 from training.report.record import REPORT, update_record
 from training.report.samples import sheet_of
 
@@ -26,10 +35,12 @@ CURVES = (
     Curve("map_50", "mAP at an IoU of 0.5"),
     Curve("map", "mAP, mean of IoU 0.5 to 0.95"),
 )
-_SAMPLES = 6
+_SAMPLES = 4
 _OVERLAPS = (0.9, 0.75, 0.55, 0.3)
 _MOST_CLASSES_DRAWN = 30
 _MOST_IN_LEGEND = 8
+_WRONG = "wrong (✗)"
+_BROAD: dict[str, Any] = {"alpha": 0.3, "linewidth": 5, "zorder": 1}
 _COLUMNS, _ROWS = 4, 3
 
 _NONE = np.empty((0, 4), np.float32), np.empty(0, np.int64)
@@ -61,23 +72,32 @@ def write_report(
     measured, per_class = manifest.measured_curves, manifest.metrics.per_class
     confidence, test, classes = manifest.default_confidence, data.test, data.classes
     wrong = mistakes(detections, test, classes, confidence)
-    save_plot(folder, "thresholds.png", 12, 3.6, lambda axes: _thresholds(axes, measured, confidence), 3)
-    reached = average_precision(detections, test, classes).by_recall
-    save_plot(folder, "precision-recall.png", 6.4, 4.4, lambda axes: _precision_recall(axes[0], per_class, reached))
+    save_plot(folder, "thresholds.png", WIDTH, 7.5, lambda axes: _thresholds(axes, measured, confidence), rows=3)
+    envelopes = average_precision(detections, test, classes).by_recall
+    counted = precision_by_recall(detections, test, classes)
+
+    def draw_precision(axes: Sequence[Axes]) -> None:
+        _precision_recall(axes[0], per_class, counted, envelopes)
+
+    save_plot(folder, "precision-recall.png", WIDTH, 4.6, draw_precision)
     (folder / REPORT / "overlap.jpg").unlink(missing_ok=True)
     if examples := _overlap_examples(detections, test):
-        save_plot(folder, "overlap.jpg", 12, 3.4, lambda axes: _draw_overlap(axes, test, examples), len(_OVERLAPS))
+        save_plot(folder, "overlap.jpg", WIDTH, 6, lambda axes: _draw_overlap(axes, test, examples), 2, 2)
     if len(classes) <= _MOST_CLASSES_DRAWN:
         names, title = [*classes, "background"], f"Test objects at the threshold {confidence:g}"
         size = max(4.6, 2.4 + 0.42 * len(names))
-        save_plot(
-            folder, "confusion.png", size, size, lambda axes: draw_confusion(axes[0], wrong.confusion, names, title)
-        )
+
+        def draw_matrix(axes: Sequence[Axes]) -> None:
+            draw_confusion(axes[0], wrong.confusion, names, title, background=True)
+
+        save_plot(folder, "confusion.png", size, size, draw_matrix)
 
     def draw_samples(axes: Sequence[Axes]) -> None:
         _draw_samples(axes, data, detections, confidence)
 
-    save_plot(folder, "samples.jpg", 12, 4.7 * _SAMPLES, draw_samples, 2, _SAMPLES)
+    tall = 0.35 + WIDTH * max(image.shape[0] / image.shape[1] for image in test.images[:1])
+    count = min(_SAMPLES, len(test))
+    save_plot(folder, "samples.jpg", WIDTH, 0.4 + tall * count, draw_samples, rows=count)
     points = np.array(manifest.curves.confidence)
     default, low, high, *tenths = (
         int(np.abs(points - value).argmin()) for value in (confidence, 0.1, 0.7, *np.arange(1, 10) / 10)
@@ -116,43 +136,68 @@ def _thresholds(axes: Sequence[Axes], curves: ThresholdCurves, confidence: float
             axis.plot(points, values, color=colour, linewidth=width, label=label)
         axis.axvline(confidence, color=GUIDE, zorder=0, label=f"default: {confidence:g}")
         name = "F1" if figure == "f1" else figure
-        axis.set(xlabel="confidence threshold", ylabel=name, title=f"{name} on test", xlim=(0, 1), ylim=(0, 1.02))
+        axis.set(ylabel=f"{name} on test", xlim=(0, 1), ylim=(0, 1.02))
+    axes[-1].set_xlabel("confidence threshold")
     axes[0].legend()
 
 
-def _precision_recall(axis: Axes, per_class: Sequence[DetectorClassMetrics], reached: npt.NDArray[np.float64]) -> None:
-    recalls = np.linspace(0.0, 1.0, reached.shape[1])
+def _precision_recall(
+    axis: Axes,
+    per_class: Sequence[DetectorClassMetrics],
+    counted: Sequence[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]],
+    envelopes: npt.NDArray[np.float64],
+) -> None:
+    """A thin line through precision and recall after each detection; a broad one for the best precision from there."""
+    recalls = np.linspace(0.0, 1.0, envelopes.shape[1])
     for index, row in enumerate(per_class):
-        known = reached[index] > 0
+        known, colour = envelopes[index] > 0, class_colour(index)
         if row.support and known.any():
-            recall, precision = recalls[known], reached[index][known]
-            colour = class_colour(index)
-            axis.fill_between(recall, precision, color=colour, alpha=0.08, linewidth=0)
-            axis.plot(recall, precision, color=colour, label=f"{row.label}: AP {row.ap_50:.3f}")
-    axis.set(
-        xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02), title="Test objects, right from IoU 0.5"
-    )
+            axis.plot(recalls[known], envelopes[index][known], color=colour, drawstyle="steps-pre", **_BROAD)
+            axis.plot(*counted[index], color=colour, linewidth=1.1, label=f"{row.label}: AP {row.ap_50:.3f}")
+    axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
     if axis.lines:  # a detector may find nothing
+        axis.plot([], [], color=MEASURED, linewidth=1.1, label="after each detection")
+        axis.plot([], [], color=MEASURED, label="the best from there on", **_BROAD)
         axis.legend(loc="lower left")
 
 
 def _draw_samples(
     axes: Sequence[Axes], data: DetectionData, detections: Sequence[Detections], confidence: float
 ) -> None:
-    """Test images from the worst to the best detections, evenly spaced, with true and predicted boxes."""
+    """Test images from the worst to the best, evenly spaced: right and wrong detections, and what was missed."""
     test = data.test
-    order = np.argsort([_f1_of_image(one, test, index, confidence) for index, one in enumerate(detections)])
-    picked = order[np.linspace(0, len(order) - 1, min(_SAMPLES, len(order))).round().astype(int)]
-    for row, index in enumerate(picked):
-        left, right, one = axes[2 * row], axes[2 * row + 1], detections[index]
-        one = one.select(one.scores >= confidence)
-        _draw(left, test.images[index], test.fitted_boxes(int(index)), test.labels[index])
-        _draw(right, test.images[index], test.letterboxes[index].to_frame(one.boxes), one.classes, one.scores)
-        left.set_title(f"{TRUE} ({test.names[index]})")
-        right.set_title(f"{PREDICTED} at {confidence:g}, with scores")
+    kept = [one.select(one.scores >= confidence) for one in detections]
+    matched = matches(kept, test, data.classes)
+    scores = [_f1(part, len(labels)) for part, labels in zip(matched, test.labels, strict=True)]
+    order = np.argsort(scores, kind="stable")
+    picked = order[np.linspace(0, len(order) - 1, len(axes)).round().astype(int)]
+    for axis, index in zip(axes, picked.tolist(), strict=True):
+        one, objects, part = kept[index], test.fitted_boxes(index), matched[index]
+        missed = np.setdiff1d(np.arange(len(objects)), part)
+        _draw(axis, test.images[index])
+        for thing in missed:
+            _outline(axis, objects[thing], "white", linewidth=2.6)
+            _outline(axis, objects[thing], MEASURED, linewidth=1.6, linestyle=":")
+        boxes = test.letterboxes[index].to_frame(one.boxes)
+        for number in reversed(range(len(boxes))):  # the best score is drawn last
+            _mark(axis, boxes[number], int(one.classes[number]), float(one.scores[number]), part[number] != -1)
+        right, wrong = int((part >= 0).sum()), int((part == -1).sum())
+        axis.set_title(f"{len(objects)} true: {right} found, {len(missed)} missed; {wrong} wrong", loc="left")
     for label, name in enumerate(data.classes[:_MOST_IN_LEGEND]):
-        axes[0].plot([], [], color=class_colour(label), linewidth=3, label=name)
-    axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.07), ncols=4)
+        axes[0].plot([], [], color=class_colour(label), linewidth=4, label=name)
+    for name, style in {"right": "-", _WRONG: "--", "missed": ":"}.items():
+        axes[0].plot([], [], color=MEASURED, linewidth=1.6, linestyle=style, label=name)
+    axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.06), ncols=3)
+
+
+def _mark(axis: Axes, box: FloatArray, label: int, score: float, is_right: bool) -> None:
+    """A detection with its score in the colour of its class; a wrong one dashed and with a cross."""
+    colour = class_colour(label)
+    _outline(axis, box, colour, linewidth=1.8, linestyle="-" if is_right else (0, (3, 2)))
+    text = f"{score:.2f}" if is_right else f"✗ {score:.2f}"
+    frame = {"facecolor": colour, "edgecolor": "none", "pad": 0.8}
+    left, top = box[:2].tolist()
+    axis.text(left, top, text, fontsize=8.5, color=ink_on(colour), va="top", clip_on=True, bbox=frame)
 
 
 def _overlap_examples(detections: Sequence[Detections], split: DetectionSplit) -> list[Example]:
@@ -185,16 +230,13 @@ def _draw_overlap(axes: Sequence[Axes], split: DetectionSplit, examples: Sequenc
         (x, y), half = (start + end) / 2, 0.75 * (end - start).max()
         axis.set(xlim=(x - half, x + half), ylim=(y + half, y - half))
         axis.set_title(f"IoU {overlap:.2f}: {'right' if overlap >= 0.5 else 'wrong'} at 0.5")
-    axes[0].legend(loc="lower left", fontsize=SMALL, frameon=True)
+    axes[0].legend(loc="lower left", frameon=True)
 
 
-def _f1_of_image(one: Detections, split: DetectionSplit, index: int, confidence: float) -> float:
-    one, boxes = one.select(one.scores >= confidence), split.boxes[index]
-    if not len(one.scores) or not len(boxes):
-        return float(len(one.scores) == len(boxes))
-    same = one.classes[:, None] == split.labels[index]
-    hits = (box_iou(one.boxes, boxes) * same >= 0.5).any(0).sum()
-    return float(2 * hits / (len(one.scores) + len(boxes)))
+def _f1(matched: IntArray, objects: int) -> float:
+    """Of one image."""
+    count = int((matched != IN_CROWD).sum())
+    return float(2 * (matched >= 0).sum() / (count + objects)) if count + objects else 1.0
 
 
 def _draw(
@@ -202,21 +244,13 @@ def _draw(
     image: npt.NDArray[Any],
     boxes: FloatArray = _NONE[0],
     labels: IntArray = _NONE[1],
-    scores: FloatArray | None = None,
 ) -> None:
-    """An image with boxes in the colours of their classes; the best score is drawn last."""
+    """An image with boxes in the colours of their classes."""
     axis.axis("off")
     # Boxes count from the corner of the first pixel, matplotlib from its centre.
     axis.imshow(image, extent=(0, image.shape[1], image.shape[0], 0))
-    for number in reversed(range(len(boxes))):
-        colour = class_colour(int(labels[number]))
-        _outline(axis, boxes[number], colour, linewidth=1.6)
-        if scores is not None:
-            left, top = boxes[number][:2].tolist()
-            label = {"facecolor": colour, "edgecolor": "none", "pad": 0.6}
-            axis.text(
-                left, top, f"{scores[number]:.2f}", fontsize=7, color=ink_on(colour), va="top", clip_on=True, bbox=label
-            )
+    for box, label in zip(boxes, labels, strict=True):
+        _outline(axis, box, class_colour(int(label)), linewidth=1.6)
 
 
 def _outline(axis: Axes, box: FloatArray, colour: str, **style: Any) -> None:

@@ -80,6 +80,12 @@ def recorded_settings(folder: Path) -> dict[str, Any]:
     return _read_any(folder).get("settings", {})
 
 
+def recorded_history(folder: Path) -> dict[str, Any] | None:
+    """The `history` and the `initial` figures of the checkpoint in the folder of a run; None without one."""
+    state = _read_any(folder).get("state")
+    return state and {name: state.get(name) for name in ("history", "initial")}
+
+
 def stopped(folder: Path) -> str:
     """Where the training in the folder of a run was stopped, in words; empty if it is complete, or not readable."""
     if not (saved := _read_any(folder)):

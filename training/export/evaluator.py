@@ -10,7 +10,7 @@ import numpy.typing as npt
 from service.inference.cards import Use
 from service.inference.session import Session
 from training.data.lazy import LazyImages
-from training.export.calibration import Floats, Ints, Scaling, fit_scaling, logits_alone, write_scaling
+from training.export.calibration import Floats, Ints, Scaling, fit_scaling, logits_alone, softmax, write_scaling
 from training.export.figures import Evaluation, evaluate
 from training.export.history import FIGURES, LABEL_SETS, TEMPERATURE, halves_used
 from training.export.layers import Inputs
@@ -105,6 +105,16 @@ class LabelEvaluator(Evaluator):
             scaling = fit_scaling(self.answers(bare, self.selected), self.labels)
         write_scaling(graph, scaling)
         return scaling
+
+    def as_trained(self, graph: Path) -> dict[str, float]:
+        """The figures of a graph without its scaling on the selection half, as a training measures them."""
+        with logits_alone(graph) as bare:
+            logits = self.answers(bare, self.selected)
+        chances = softmax(logits)[np.arange(len(self.labels)), self.labels]
+        return {
+            "loss": float(-np.log(np.maximum(chances, 1e-30)).mean()),
+            "accuracy": float((logits.argmax(1) == self.labels).mean()),
+        }
 
     def finish(self, graph: Path) -> dict[str, Any]:
         return self.evaluate(graph, self.fit(graph)).fields

@@ -1,14 +1,15 @@
 """The visual language of all reports: fonts, colours, headings, and the plots that several model cards share.
 
 A class has the same colour in every plot and in rendered boxes (`service.tasks.palette`); grey and black are no class:
-what is training is grey, what is validation or test is black.
+what is training is grey, what is validation or test is black. Every figure is `WIDTH` wide, so that its letters can be
+read on a telephone: what has several panels puts one below the other.
 """
 
+import io
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import matplotlib
 import matplotlib.font_manager
@@ -17,22 +18,23 @@ import numpy.typing as npt
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from service.tasks.lettering import EAST_ASIAN, FONTS
 from service.tasks.palette import COLOURS
 from training.export.calibration import reliability
-from training.export.figures import Evaluation
-from training.report.record import REPORT, update_record
-
-if TYPE_CHECKING:
-    from training.engine.checkpoint import FitState
+from training.export.figures import Evaluation, wilson
+from training.report.record import REPORT
 
 TRAINING, MEASURED, GUIDE = "#8A8A8A", "#222222", "#C8C8C8"
 # For a single quantity that is neither a class nor a split.
 ACCENT = "#33658A"
 TRUE, PREDICTED = "true", "predicted"
 SMALL = 8
+# Of a figure, in inches.
+WIDTH = 5.6
+# Colours of a figure without photographs.
+_FEW = 4096
 
 matplotlib.font_manager.fontManager.addfont(FONTS / EAST_ASIAN)
 matplotlib.rcParams.update(
@@ -45,91 +47,55 @@ matplotlib.rcParams.update(
         "axes.prop_cycle": cycler(color=COLOURS),
         "legend.frameon": False,
         "legend.fontsize": 9,
-        "savefig.dpi": 120,
+        "savefig.dpi": 144,
     }
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A figure of a training over its epochs.
+def draw_confusion(
+    axis: Axes, matrix: npt.NDArray[np.int64], names: Sequence[str], title: str, *, background: bool = False
+) -> None:
+    """Draws a confusion matrix, true labels by predicted ones.
 
-    Attributes:
-        figure: its name in the history, without `train_` or `validation_`.
-        label: of the vertical axis.
-        training: another name in the training's part of the history, where the two differ.
-        logarithmic: whether the vertical axis is, where the values span a power of ten.
+    The darker a cell, the larger its share of the items of its row. With `background`, the last label is none of the
+    items; there is no number of things that are not there, so its row shows shares of the columns: how many of the
+    detections of a class match nothing.
     """
-
-    figure: str
-    label: str
-    training: str = ""
-    logarithmic: bool = False
-
-
-def write_curves(folder: Path, state: "FitState", *curves: Curve) -> None:
-    """Draws the learning curves of the version in `folder`, and records their values."""
-
-    def draw(axes: Sequence[Axes]) -> None:
-        for axis, curve in zip(axes, curves, strict=True):
-            draw_curve(axis, state, curve)
-
-    save_plot(folder, "learning-curves.png", max(6, 4.5 * len(curves)), 3.4, draw, len(curves))
-    update_record(folder, history=state.history, initial=state.initial)
-
-
-def draw_curve(axis: Axes, state: "FitState", curve: Curve) -> None:
-    """Draws a figure on training and validation items over the epochs.
-
-    A training figure is a mean over an epoch in which the network changed, so it stands in the middle of its epoch;
-    validation is measured after each epoch, and before the first one.
-    """
-    history, initial = state.history, state.initial or {}
-    ends = np.arange(1, len(history) + 1)
-    marker = "." if len(history) < 6 else ""  # a line through one point cannot be seen
-    name = f"train_{curve.training or curve.figure}"
-    if all(name in row for row in history):
-        values = [row[name] for row in history]
-        axis.plot(ends - 0.5, values, color=TRAINING, marker=marker, label="training (mean of the epoch)")
-    name = f"validation_{curve.figure}"
-    if all(name in row for row in history):
-        values = [*([initial[curve.figure]] if curve.figure in initial else []), *(row[name] for row in history)]
-        epochs = np.arange(len(history) + 1)[-len(values) :]
-        axis.plot(epochs, values, color=MEASURED, marker=marker, label="validation (after the epoch)")
-    axis.set(xlabel="epoch", ylabel=curve.label, xlim=(0, None))
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axis.lines])
-    # On a logarithmic axis of less than that there is hardly a number to read.
-    if curve.logarithmic and drawn.max() > 10 * drawn.min() > 0:
-        axis.set_yscale("log")
-    axis.legend()
-
-
-def draw_confusion(axis: Axes, matrix: npt.NDArray[np.int64], names: Sequence[str], title: str) -> None:
-    """Draws a confusion matrix, true labels by predicted ones, shaded by the fraction of each row."""
-    fractions = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    axis.imshow(np.sqrt(fractions), cmap="Greys", vmin=0, vmax=1)
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    if background:
+        shares[-1] = matrix[-1] / np.maximum(matrix.sum(0), 1)
+        axis.axhline(len(names) - 1.5, color="white", linewidth=4)
+        axis.axhline(len(names) - 1.5, color=MEASURED, linewidth=1)
+    axis.imshow(np.sqrt(shares), cmap="Greys", vmin=0, vmax=1)
+    size = 10 if len(names) <= 6 else 9
     for i, j in np.ndindex(matrix.shape):
         if matrix[i, j] and len(names) <= 14:
-            axis.text(j, i, str(matrix[i, j]), ha="center", va="center", fontsize=SMALL,
-                      color="white" if fractions[i, j] > 0.3 else "black")  # fmt: skip
+            ink = "white" if shares[i, j] > 0.3 else "black"
+            axis.text(j, i, str(matrix[i, j]), ha="center", va="center", fontsize=size, color=ink)
     ticks = range(len(names))
     axis.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor")
     axis.set_yticks(ticks, names)
-    axis.set(xlabel=PREDICTED, ylabel=TRUE, title=title)
+    shade = "share of the row" + (";\nin the row background, of the column" if background else "")
+    axis.set(xlabel=PREDICTED, ylabel=TRUE, title=f"{title}\n(the darker, the larger the {shade})")
 
 
 def draw_reliability(axes: Sequence[Axes], evaluation: Evaluation) -> None:
-    """Draws accuracy over confidence, before and after calibration; an area is the fraction of the items."""
+    """Draws accuracy over confidence, before and after calibration.
+
+    An area is the number of items in the bin, a vertical line the 95 % interval of their accuracy.
+    """
     for axis, probabilities, title, error in (
         (axes[0], evaluation.uncalibrated, "as trained", evaluation.calibration.ece_before),
         (axes[1], evaluation.probabilities, "calibrated", evaluation.calibration.ece_after),
     ):
         fraction, confidence, accuracy = np.array(reliability(probabilities, evaluation.labels)).T
+        counts = np.round(fraction * len(evaluation.labels)).astype(int)
         axis.plot((0, 1), (0, 1), color=GUIDE, linewidth=1, zorder=0)
-        axis.scatter(confidence, accuracy, s=12 + 200 * fraction, color=MEASURED, alpha=0.7)
-        axis.set(xlabel="confidence (mean of the bin)", ylabel="accuracy on test", xlim=(0, 1), ylim=(0, 1.03))
-        axis.set_title(f"{title}: calibration error {error:.4f}")
+        low, high = np.array([wilson(round(a * n), int(n)) for a, n in zip(accuracy, counts, strict=True)]).T
+        axis.vlines(confidence, low, high, color=TRAINING, linewidth=1.2)
+        axis.scatter(confidence, accuracy, s=14 + 150 * fraction, color=MEASURED, zorder=3, clip_on=False)
+        axis.set(xlabel="confidence", ylabel="accuracy on test", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axis.set_title(f"{title}:\ncalibration error {error:.4f}")
 
 
 def show_image(axis: Axes, image: npt.NDArray[Any], title: str = "") -> None:
@@ -159,7 +125,18 @@ def save_plot(
 
 
 def save_figure(figure: Figure, target: Path | IO[bytes], **options: Any) -> None:
-    """Saves a figure; a character that no font covers becomes a box, without a warning."""
+    """Saves a figure; a character that no font covers becomes a box, without a warning.
+
+    A PNG file of few colours gets a palette, which makes it a third as large.
+    """
+    buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(target, **options)
+        if not (isinstance(target, Path) and target.suffix == ".png"):
+            figure.savefig(target, **options)
+            return
+        figure.savefig(buffer, format="png", **options)
+    image = Image.open(buffer).convert("RGB")
+    if image.getcolors(_FEW) is not None:
+        image = image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    image.save(target, optimize=True)

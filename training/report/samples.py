@@ -79,7 +79,7 @@ def _empty(width: float, height: float) -> tuple[Figure, Axes]:
 
 def _to_image(figure: Figure) -> Image.Image:
     buffer = io.BytesIO()
-    save_figure(figure, buffer, bbox_inches="tight", pad_inches=0.1)
+    save_figure(figure, buffer, bbox_inches="tight", pad_inches=0.1, dpi=120)
     return Image.open(buffer).convert("RGB")
 
 

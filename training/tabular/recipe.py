@@ -35,7 +35,7 @@ from training.options import FitOptions, override
 from training.phases import Work
 from training.recipe import Draft, Recipe
 from training.registry import training_of
-from training.report.plots import Curve, write_curves
+from training.report.curves import Curve, earlier_runs, write_curves
 from training.report.record import update_record
 from training.run import Run
 from training.tabular import evaluation
@@ -228,6 +228,11 @@ def _observed(data: TabularData) -> Observed:
     return Observed(observed_items(data.validation).rows, evaluation.run_graph)
 
 
+def curve_of(classes: Sequence[str]) -> Curve:
+    """The loss of classes, or without any that of a number."""
+    return Curve("loss", "cross-entropy" if classes else "squared error (of the standardised target)")
+
+
 def describe_shares(share: float) -> str:
     """What the answer consists of, given the share of the network."""
     if share in (0, 1):
@@ -306,8 +311,8 @@ def _write_version(
         predict = partial(evaluation.predict_with, target / MODEL, kind=data.kind)
         importance = evaluation.permutation_importance(predict, data.test, data.kind, run.settings.seed, _SHUFFLES)
         write_report(target, data, predict(data.test.rows).astype(np.float64), importance)
-        label = "cross-entropy" if data.classes else "squared error (of the standardised target)"
-        write_curves(target, state, Curve("loss", label))
+        earlier = earlier_runs(run.options.init_from)
+        write_curves(target, state, curve_of(data.classes), before=run.lineage.before, earlier=earlier)
     stated = run.stated(run.options.network) | {"share_of_network": graph.share}
     if graph.trees is not None:
         stated |= {"boosting_models": graph.trees.models, "boosting_iterations": graph.trees.iterations}

@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from service.tasks.tabular.columns import ColumnCard
-from training.report.plots import ACCENT, GUIDE, MEASURED, PREDICTED, TRUE, draw_confusion, save_plot
+from training.report.plots import ACCENT, GUIDE, PREDICTED, TRAINING, TRUE, WIDTH, draw_confusion, save_plot
 from training.report.record import update_record
 from training.report.samples import LINES, table_of
 from training.tabular.data import TabularData
@@ -31,17 +31,10 @@ def write_report(
     order = np.argsort(-importance.mean(1), kind="stable")
     drawn = order[:_MOST_DRAWN][::-1]
     target, classes = data.test.targets, data.classes
+    shuffled = min(len(data.test), MOST_SHUFFLED)
 
     def draw_importance(axes: Sequence[Axes]) -> None:
-        means, spreads = importance[drawn].mean(1), importance[drawn].std(1)
-        axes[0].barh(range(len(drawn)), means, xerr=spreads, color=ACCENT, ecolor=MEASURED)
-        axes[0].axvline(0, color=GUIDE, linewidth=1, zorder=0)
-        axes[0].set_yticks(range(len(drawn)), [data.columns[index] for index in drawn])
-        axes[0].set(
-            xlabel=f"drop in {'accuracy' if classes else 'R²'} when the column is shuffled",
-            title="Permutation importance (mean and standard deviation)",
-            ylim=(-0.6, len(drawn) - 0.4),
-        )
+        _draw_importance(axes[0], importance[drawn], [data.columns[index] for index in drawn], shuffled, bool(classes))
 
     def draw_predictions(axes: Sequence[Axes]) -> None:
         if classes:
@@ -53,7 +46,7 @@ def write_report(
         axes[0].plot(ends, ends, color=GUIDE, linewidth=1, zorder=0)
         axes[0].set(xlabel=f"{data.target}, {TRUE}", ylabel=f"{data.target}, {PREDICTED}", title="Test rows")
 
-    save_plot(folder, "importance.png", 7, 1 + 0.24 * len(drawn), draw_importance)
+    save_plot(folder, "importance.png", WIDTH, 1.3 + 0.22 * len(drawn), draw_importance)
     save_plot(folder, "predictions.png", 4.6, 4.2, draw_predictions)
     rows = [
         {
@@ -65,7 +58,27 @@ def write_report(
         }
         for index in order
     ]
-    update_record(folder, importance=rows, shuffles=importance.shape[1], shuffled=min(len(data.test), MOST_SHUFFLED))
+    update_record(folder, importance=rows, shuffles=importance.shape[1], shuffled=shuffled)
+
+
+def _draw_importance(
+    axis: Axes, losses: npt.NDArray[np.float64], names: Sequence[str], rows: int, are_rows: bool
+) -> None:
+    """A dot for every outcome, the larger the more shuffles had it, and a line for the mean.
+
+    Losses of accuracy, shape (columns, shuffles), are shown as numbers of rows.
+    """
+    axis.axvline(0, color=GUIDE, linewidth=1, zorder=0)
+    for place, outcomes in enumerate(losses * rows if are_rows else losses):
+        values, counts = np.unique(outcomes.round() if are_rows else outcomes, return_counts=True)
+        axis.scatter(values, [place] * len(values), s=110 * counts / len(outcomes) + 3, color=TRAINING, linewidth=0)
+        axis.plot([outcomes.mean()] * 2, (place - 0.3, place + 0.3), color=ACCENT, linewidth=3)
+    axis.scatter([], [], s=40, color=TRAINING, label=f"{losses.shape[1]} shuffles (size: how many)")
+    axis.plot([], [], color=ACCENT, linewidth=3, label="their mean")
+    axis.legend(loc="lower right")
+    axis.set_yticks(range(len(names)), names)
+    what = f"of {rows:,} test rows, so many more are wrong" if are_rows else "drop in R²"
+    axis.set(xlabel=f"{what}\nwhen the column is shuffled", ylim=(-0.7, len(names) - 0.3))
 
 
 def _summary(card: ColumnCard) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ from training.options import override
 from training.phases import Work
 from training.recipe import Draft, Recipe
 from training.registry import training_of
-from training.report.plots import write_curves
+from training.report.curves import earlier_runs, write_curves
 from training.report.record import update_record
 from training.report.samples import LINES, table_of
 from training.run import Run
@@ -203,7 +203,8 @@ class TextRecipe(Recipe[TextOptions, TextData]):
         chosen = [history.EPOCH, *[history.LINEAR] * (self._linear is not None)]
         update_record(target, onnx_difference=f"{difference.value:.1g}")
         with run.optional("report"):
-            write_curves(target, state, *CURVES)
+            earlier = earlier_runs(options.init_from)
+            write_curves(target, state, *CURVES, before=run.lineage.before, earlier=earlier)
             write_report(target, evaluation, texts, vectors.weight.detach().numpy() if vectors else None)
         network = _describe_network(options, tokens.vocabulary, graph.votes)
         return TextManifest(

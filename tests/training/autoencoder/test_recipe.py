@@ -17,6 +17,7 @@ from training.autoencoder.recipe import AutoencoderRecipe, _judge_epochs
 from training.data.images import load_images
 from training.options import FitOptions
 from training.parser import parse
+from training.report.record import read_record
 from training.train import train
 
 TINY = ["--latent", 4, "--widths", "8,16", "--epochs", 3, "--batch-size", 20, "--device", "cpu", "--judge-epochs", 3]
@@ -94,6 +95,9 @@ def test_the_report_shows_what_it_links(published):
         assert f"({name})" in text
         with Image.open(report / name) as picture:
             assert picture.width > 200
+    steps = read_record(report.parent)["read_between"]
+    assert {len(row) for row in steps} == {9}
+    assert all(0 < likely <= 1 for row in steps for _, likely in row)
 
 
 def test_the_parts_say_what_they_are_and_link_to_the_whole_model(published):

@@ -9,9 +9,10 @@ from training.classification.report import CURVES, write_report
 from training.data.images import ImageData, ImageSplit
 from training.export.figures import evaluate
 from training.report.card import CARD, render_card
-from training.report.plots import write_curves
+from training.report.curves import write_curves
 
 STATE = SimpleNamespace(
+    best_epoch=2,
     initial={"loss": 1.1, "accuracy": 0.3},
     history=[
         {"train_cross_entropy": 1.0, "train_accuracy": 0.5, "validation_loss": 0.9, "validation_accuracy": 0.6},
@@ -86,7 +87,7 @@ def test_network_without_a_mistake_gets_a_card_without_empty_lists(report, tmp_p
 
 def test_single_mistake_and_more_than_are_drawn(report):
     assert "The 1 misclassified test image with" in report(mistakes=(3,))
-    assert "The 24 misclassified test images" in report(mistakes=range(30))
+    assert "The 16 misclassified test images" in report(mistakes=range(30))
 
 
 def test_grey_images_and_many_classes_are_drawn_without_an_unreadable_matrix(report, tmp_path):

@@ -6,11 +6,14 @@ import pytest
 from service.tasks.detection.letterbox import Letterbox
 from training.detection.data import DetectionSplit
 from training.detection.evaluation import (
+    IN_CROWD,
     THRESHOLDS,
     Detections,
     average_precision,
     box_iou,
+    matches,
     mistakes,
+    precision_by_recall,
     precision_intervals,
     threshold_curves,
 )
@@ -117,6 +120,37 @@ def test_average_precision_is_the_area_below_the_curve_that_the_report_draws():
     result = average_precision(found, split, CLASSES)
     assert result.by_recall.shape == (3, 101)
     np.testing.assert_allclose(result.by_recall.mean(1), [row.ap_50 for row in result.per_class], atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_envelope_of_the_zigzag_is_what_average_precision_is_the_area_of(seed):
+    found, split = random_case(seed)
+    envelopes = average_precision(found, split, CLASSES).by_recall
+    for (recall, precision), envelope in zip(precision_by_recall(found, split, CLASSES), envelopes, strict=True):
+        assert (np.diff(recall) >= 0).all()
+        highest = [precision[recall >= point].max(initial=0) for point in np.linspace(0, 1, 101)]
+        np.testing.assert_allclose(highest, envelope, atol=1e-9)
+
+
+def test_only_a_hundred_detections_of_a_class_in_an_image_count_for_precision():
+    box = np.array([[0, 0, 10, 10]], np.float32)
+    split = make_split([box], [[0]])
+    found = [Detections(box.repeat(150, 0), np.linspace(1, 0.5, 150, dtype=np.float32), np.zeros(150, np.int64))]
+    (recall, precision), *_ = precision_by_recall(found, split, CLASSES)
+    assert (len(recall), recall[0], recall[-1]) == (100, 1, 1)
+    assert precision[-1] == pytest.approx(0.01)
+
+
+def test_matches_name_the_object_of_the_image():
+    boxes = np.array([(0, 0, 40, 40), (100, 100, 140, 140)], np.float32)
+    split = make_split([boxes, boxes], [[0, 1], [1, 0]], [([], []), ([(150, 150, 190, 190)], [1])])
+    detected = np.array([(100, 100, 140, 141), (0, 0, 40, 41), (60, 0, 90, 30), (160, 160, 180, 180)], np.float32)
+    scores = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
+    found = [Detections(detected, scores, np.array([1, 0, 0, 1])), Detections(detected, scores, np.array([0, 1, 0, 1]))]
+    first, second = matches(found, split, CLASSES)
+    assert first.tolist() == [1, 0, -1, -1]
+    assert second.tolist() == [1, 0, -1, IN_CROWD]
+    assert [len(part) for part in matches([found[0].select(scores > 1)] * 2, split, CLASSES)] == [0, 0]
 
 
 def test_the_intervals_hold_the_average_precision_and_vary_with_the_images():
