@@ -1,6 +1,6 @@
 """What it costs to capture a random share: the same server without captures, with them, and without again, in turns.
 
-python -m benchmarks.capture [--share 0.1] [--seconds 2] [--rounds 9]
+python -m benchmarks.capture [--share 0.1] [--seconds 2] [--rounds 9] [--json FILE]
 """
 
 import re
@@ -14,9 +14,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from rich.table import Table
 
 from benchmarks.load import measure
 from benchmarks.options import newest
+from benchmarks.results import Recorder, add_json_option
 from benchmarks.servers import service
 from benchmarks.serving import as_jpeg
 from benchmarks.tiny import make_tiny
@@ -33,7 +35,13 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.1)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=9)
+    add_json_option(parser)
     options = parser.parse_args()
+    recorder, figures = Recorder(), {}
+    table = Table(
+        "network", "clients", "images/s without captures", "with captures", "control", "kept", "dropped",
+        title=f"{options.share:.0%} of the images captured",
+    )  # fmt: skip
     folder = newest(options.models, "classifier")
     images = [as_jpeg(pixels) for pixels in np.load(folder / GOLDEN)["images"]]
     with tempfile.TemporaryDirectory() as scratch:
@@ -45,10 +53,20 @@ def main() -> None:
             capturing = Path(scratch, f"{models.name} with captures")
             shutil.copytree(models, capturing)
             (capturing / "classifier" / "serving.toml").write_text(_POLICY.format(share=options.share))
-            _compare(name, models, capturing, images, options.seconds, options.rounds)
+            for clients, found in _compare(models, capturing, images, options.seconds, options.rounds).items():
+                figures[f"{name}, {clients} clients"] = found
+                shares = (f"{found[which]:.1%} of that" for which in ("capturing", "control"))
+                kept = (f"{found['kept'] / found['images']:.1%}", f"{found['dropped']:,.0f}")
+                table.add_row(name, str(clients), f"{found['rate']:,.0f}", *shares, *kept)
+    recorder.print(table)
+    recorder.write(options.json, "benchmarks.capture", figures)
 
 
-def _compare(name: str, models: Path, capturing: Path, images: list[bytes], seconds: float, rounds: int) -> None:
+def _compare(
+    models: Path, capturing: Path, images: list[bytes], seconds: float, rounds: int
+) -> dict[int, dict[str, float]]:
+    """By the number of clients: the rate without captures, those of the others in parts of it, and what was kept."""
+    compared = {}
     with ExitStack() as running:
         folder = str(capturing.with_name(f"{models.name} captures"))
         servers = {
@@ -56,6 +74,7 @@ def _compare(name: str, models: Path, capturing: Path, images: list[bytes], seco
             "capturing": running.enter_context(service(capturing, {"captures": folder})).port,
             "control": running.enter_context(service(models)).port,
         }
+        before = _counts(servers["capturing"])
         for clients in (8, 64):
             # A request that fails ends the benchmark.
             load = partial(measure, path="/v1/predict", bodies=images, concurrency=clients, seconds=seconds)
@@ -65,12 +84,12 @@ def _compare(name: str, models: Path, capturing: Path, images: list[bytes], seco
                 which: statistics.median(one / plain for one, plain in zip(rates[which], rates["without"], strict=True))
                 for which in ("capturing", "control")
             }
-            print(
-                f"{name}, {clients} clients: {statistics.median(rates['without']):,.0f} images/s without captures; "
-                f"with captures {ratios['capturing']:.3f} of that, control {ratios['control']:.3f}"
-            )
-        requests, kept, dropped = _counts(servers["capturing"])
-        print(f"{name}: of {requests:,.0f} images {kept:,.0f} were kept, {dropped:,.0f} dropped")
+            now = _counts(servers["capturing"])
+            answered, kept, dropped = (one - other for one, other in zip(now, before, strict=True))
+            counted = {"images": answered, "kept": kept, "dropped": dropped}
+            compared[clients] = {"rate": statistics.median(rates["without"]), **ratios, **counted}
+            before = now
+    return compared
 
 
 def _counts(port: int) -> tuple[float, float, float]:

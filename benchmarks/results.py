@@ -49,6 +49,8 @@ COMMANDS: dict[str, list[str]] = {
     "served": ["--images", "10000"],
     "drift": [],
     "drift_cost": [],
+    "capture": [],
+    "capture_files": [],
 }
 
 

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,7 +92,7 @@ def in_order_of(labels: Sequence[str], data: DetectionData) -> DetectionData:
         crowds = tuple((boxes, numbers[each]) for boxes, each in split.crowds)
         return dataclasses.replace(split, labels=tuple(numbers[each] for each in split.labels), crowds=crowds)
 
-    splits = {name: renumbered(getattr(data, name)) for name in SPLITS}
+    splits: dict[str, Any] = {name: renumbered(getattr(data, name)) for name in SPLITS}
     return dataclasses.replace(data, classes=tuple(labels), **splits)
 
 

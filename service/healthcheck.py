@@ -44,7 +44,11 @@ def connect(variables: Mapping[str, str]) -> socket.socket:
     if path := setting("UDS"):
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(_SECONDS)
-        connection.connect(path)
+        try:
+            connection.connect(path)
+        except OSError:
+            connection.close()
+            raise
         return connection
     connection = _connect(setting("HOST"), setting("PORT", "8000"))
     if not setting("TLS_CERT"):

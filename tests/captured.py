@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 
 from service.app import create_app
-from service.capture.store import Item, Selection, Store
+from service.capture.database import Selection
+from service.capture.store import Item, Store
 from service.settings import Settings
 from tests.pictures import encode
 from tests.shadowed import until

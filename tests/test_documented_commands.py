@@ -21,7 +21,7 @@ from tests.server import ROOT
 from training.command_line import PUBLISHED, read_command, read_data_command, recipe_options
 from training.registry import RECIPES
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "examples" / "README.md"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("README.md"))]
 FENCE = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 SCRIPTS = "".join(
     path.read_text() for name in ("benchmarks", "course", "examples") for path in (ROOT / name).rglob("*.py")

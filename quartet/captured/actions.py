@@ -11,7 +11,8 @@ from quartet.captured.export import Nothing, export
 from quartet.captured.items import Captured, captured
 from quartet.console import FAILED, fail
 from quartet.offline.printing import Printer
-from service.capture.store import Selection, Store
+from service.capture.database import Selection
+from service.capture.store import Store
 
 
 def list_items(options: argparse.Namespace, where: Selection) -> int:

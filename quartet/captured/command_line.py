@@ -14,7 +14,7 @@ from quartet.extras import needs
 from quartet.offline.printing import add_format
 
 if TYPE_CHECKING:
-    from service.capture.store import Selection
+    from service.capture.database import Selection
 
 _Actions: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 LAYOUTS = ("folders", "parquet", "coco", "csv", "jsonl", "label-studio")
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "quartet") -> int:
     options = make_parser(prog).parse_args(arguments)
     with needs("server"):
         from quartet.captured import actions
-        from service.capture.store import Unusable
+        from service.capture.database import Unusable
     where = selection(options, options.model)
     if options.action == "delete" and not options.all and where == type(where)():
         return fail(MISUSED, "say what to delete: a model, --request, …; or everything with --all.")
@@ -108,7 +108,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
 
 def selection(options: argparse.Namespace, model: str | None) -> "Selection":
     """The items of a model that the options mean."""
-    from service.capture.store import Selection
+    from service.capture.database import Selection
 
     return Selection(model, options.version, options.request, options.strategy, options.since, options.until)
 

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from service.capture.store import Feedback, Item, Selection, Store
+from service.capture.database import Selection
+from service.capture.feedback_table import Feedback
+from service.capture.store import Item, Store
 from service.tasks.truth import NUMBER as NUMBER_TRUTH
 
 # Of an image whose answer has neither labels nor boxes, of a row, and so on: what an answer is about.

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "quartet") -> int:
         from quartet.offline.scoring.sources import UnusableJob
         from quartet.replay.compare import NothingToReplay, compare
         from quartet.replay.load import replay
-        from service.capture.store import Unusable
+        from service.capture.database import Unusable
         from service.errors import QuartetError as ServiceError
         from service.inference.device import DeviceUnavailable
         from service.inference.repository import NothingToServe

@@ -15,8 +15,10 @@ from quartet.offline.scoring.engine import Engine, Job
 from quartet.offline.scoring.sources import Item
 from quartet.offline.tables import format_table
 from quartet.replay.examples import Example, Examples
+from service.capture.database import Selection
+from service.capture.feedback_table import Sums
 from service.capture.quality import estimate
-from service.capture.store import Selection, Store, Sums
+from service.capture.store import Store
 from service.lifecycle.statistics import wilson
 from service.settings import Settings
 from service.tasks.base import Truth

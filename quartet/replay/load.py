@@ -21,7 +21,8 @@ from quartet.http import Connection
 from quartet.replay.compare import begin
 from quartet.replay.tensors import Tensors
 from quartet.replay.turn import Turn
-from service.capture.store import Selection, Store
+from service.capture.database import Selection
+from service.capture.store import Store
 from service.errors import QuartetError as ServiceError
 from service.settings import Settings
 

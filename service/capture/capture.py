@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from service.capture.asked import Asked
+from service.capture.database import FILE
 from service.capture.feedback import Feedbacks
 from service.capture.recent import Recent
-from service.capture.store import FILE, Store
+from service.capture.store import Store
 from service.capture.strategies import Chooser, never_match
 from service.capture.writer import Wanted, Writer, can_keep
 from service.inference.leases import Version

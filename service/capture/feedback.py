@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from service.capture.database import FILE, Unusable, expiry
+from service.capture.feedback_table import Feedback
 from service.capture.recent import Answered, Recent
-from service.capture.store import FILE, Feedback, Store, Unusable, expiry
+from service.capture.store import Store
 from service.errors import Conflict, Overloaded
 from service.observe.events import FeedbackGiven
 from service.tasks.base import Truth

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from service.capture.store import Sums
+from service.capture.feedback_table import Sums
 from service.lifecycle.statistics import Z_95, wilson
 
 # Figures that are shares of right answers, and those that cannot exceed 1.

@@ -14,8 +14,9 @@ from typing import Any
 import pydantic_core
 
 from service.capture.asked import Asked
+from service.capture.database import Unusable, expiry, free_bytes
 from service.capture.pictures import bounded
-from service.capture.store import Item, Limits, Store, Unusable, expiry, free_bytes
+from service.capture.store import Item, Limits, Store
 from service.capture.strategies import Chooser
 from service.errors import QuartetError
 from service.observe.events import ItemsCaptured

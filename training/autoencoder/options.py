@@ -65,3 +65,11 @@ class AutoencoderOptions(Options):
     generated: int = 10_000
     network: NetworkSettings = field(default_factory=NetworkSettings)
     learning: ReconstructionSettings = field(default_factory=ReconstructionSettings)
+
+    def check(self) -> None:
+        super().check()
+        if self.add:
+            raise ValueError(
+                "--add: nobody can correct a restored image, so captured items have no labels, which the judge and the "
+                "density of each class need. `quartet captured export --unchecked` writes the images for a data set."
+            )

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from quartet.captured.items import Captured, captured
-from service.capture.store import Selection, Store, Unusable
+from service.capture.database import Selection, Unusable
+from service.capture.store import Store
 from training.data.dataset import DataError, Inspection
 
 ItemT = TypeVar("ItemT")

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 from service.access.caller import key_of, may_administer, visible
 from service.api.small import SmallBody
 from service.api.v1.versions import Name
+from service.capture.database import FILE, Unusable
 from service.capture.feedback import Said
 from service.capture.quality import by_version
-from service.capture.store import FILE, Store, Unusable
+from service.capture.store import Store
 from service.errors import Conflict
 from service.stack.problems import responses
 

@@ -42,6 +42,7 @@ class ModelSummary(BaseModel):
         description="that it was trained or measured on; null if unknown",
     )
     drift: bool = Field(description="whether inputs and answers are compared with its validation split")
+    feedback: bool = Field(description="whether feedback on its answers is counted")
     queue_depth: int = Field(examples=[0], description="items that wait now")
     max_batch: int = Field(examples=[64])
 
@@ -151,6 +152,7 @@ def _summary(version: Version, repository: Repository) -> dict[str, Any]:
         "metrics": manifest.headline,
         "data": manifest.data.name if manifest.data else None,
         "drift": bool(getattr(manifest, "histograms", ())),
+        "feedback": served.policy.feedback or served.policy.capture is not None,
         "queue_depth": version.batcher.depth,
         "max_batch": version.max_batch,
     }

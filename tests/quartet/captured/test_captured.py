@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from quartet.command_line import main
-from service.capture.store import DAY, Feedback, Item, Limits, Store
+from service.capture.database import DAY
+from service.capture.feedback_table import Feedback
+from service.capture.store import Item, Limits, Store
 from tests.pictures import encode, photograph
 from tests.tiny import solid
 from training.data.dataset import Inspection

@@ -8,7 +8,9 @@ import httpx
 import pytest
 
 from quartet.command_line import main
-from service.capture.store import DAY, Feedback, Item, Store
+from service.capture.database import DAY
+from service.capture.feedback_table import Feedback
+from service.capture.store import Item, Store
 from tests.pictures import encode, photograph
 from tests.quartet.captured.test_captured import TIME, item, keep
 from tests.server import Server

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from service.capture.feedback_table import Sums
 from service.capture.quality import by_version, estimate
-from service.capture.store import Sums
 
 RANDOM = np.random.default_rng(0)
 

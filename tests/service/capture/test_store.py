@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from service.capture.store import DAY, FILE, HOUR, Feedback, Item, Limits, Selection, Store, Unusable
+from service.capture.database import DAY, FILE, HOUR, Selection, Unusable
+from service.capture.feedback_table import Feedback
+from service.capture.store import Item, Limits, Store
 from tests.server import ROOT
 
 MANY = Limits(10_000, 10_000)
@@ -118,7 +120,7 @@ def test_what_is_deleted_is_gone_from_the_disk(store: Store, tmp_path: Path):
 
 
 def test_deletion_says_so_if_a_reader_keeps_the_log(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("service.capture.store._BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("service.capture.database._BUSY_SECONDS", 0.1)
     write(store, *map(item, range(5)))
     reader = sqlite3.connect(tmp_path / "captures" / FILE)
     reader.execute("BEGIN")
@@ -152,54 +154,6 @@ def test_time_ends_everything(store: Store, tmp_path: Path):
     assert b"secret" not in everything(tmp_path / "captures")
 
 
-def test_feedback_of_a_key_is_replaced(store: Store):
-    for key, points in (("alice", 1.0), ("bob", 1.0), ("alice", 0.0)):
-        store.add_feedback(
-            [Feedback("r", 0, key, {"right": bool(points)}, MORNING, MORNING + DAY, "m", "1", None, "right", points, 1)]
-        )
-    assert [(each.key, each.points) for each in store.feedback()] == [("alice", 0.0), ("bob", 1.0)]
-    (sums,) = store.sums("m", MORNING - 10, DAY)
-    assert (sums.version, sums.figure, sums.window, sums.count, sums.p, sums.w) == ("1", "right", 0, 2, 1.0, 2.0)
-
-
-def test_feedback_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("service.capture.store._MOST_WAITING", 5)
-    monkeypatch.setattr("service.capture.store._MOST_FEEDBACK_BYTES", 10_000)
-    assert store.room_for_waiting() == 5
-    store.add_feedback([Feedback(f"w{number}", 0, "", {"right": True}, MORNING, 9e9) for number in range(4)])
-    assert store.room_for_waiting() == 1
-    assert [each.request for each in store.waiting_feedback(lambda request: request > "w1")] == ["w2", "w3"]
-    large = ["x" * 100]
-    store.add_feedback(
-        [Feedback(f"r{number}", 0, "", {}, MORNING, 9e9, "m", "1", large, "right", 1, 1) for number in range(96)]
-    )
-    for _ in range(20):
-        store.delete_expired(MORNING)
-    kept = [each.request for each in store.feedback()]
-    assert 10 < len(kept) < 30
-    assert kept[-1] == "r95"
-
-
-def test_a_folder_without_captures_is_named(tmp_path: Path):
-    with pytest.raises(Unusable, match="holds no captures"):
-        Store(tmp_path)
-    (tmp_path / FILE).write_bytes(b"no database at all, but long enough to look like one" * 100)
-    with pytest.raises(Unusable, match="cannot be used"):
-        Store(tmp_path)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(Unusable, match="cannot be written"):
-        Store(tmp_path / "file" / "below", create=True)
-
-
-def test_a_newer_layout_is_refused(tmp_path: Path):
-    Store(tmp_path, create=True).close()
-    with sqlite3.connect(tmp_path / FILE) as database:
-        database.execute("PRAGMA user_version = 99")
-    database.close()
-    with pytest.raises(Unusable, match="layout 99"):
-        Store(tmp_path)
-
-
 WRITER = """
     import sys, time
     from pathlib import Path
@@ -230,7 +184,10 @@ def test_several_processes_write_at_once(tmp_path: Path):
 
 def test_other_connections_take_no_locks_away(tmp_path: Path):
     """Of the same process, which POSIX's locks do not tell apart, and of one that takes itself for the last."""
-    command = "from service.capture.store import *; import sys; print(len(list(Store(Path(sys.argv[1])).items())))"
+    command = (
+        "import sys; from pathlib import Path; from service.capture.store import Store; "
+        "print(len(list(Store(Path(sys.argv[1])).items())))"
+    )
     with Store(tmp_path, create=True) as store:
         write(store, item(1))
         Store(tmp_path, create=True).close()

@@ -1,5 +1,6 @@
 import dataclasses
 import io
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -153,3 +154,8 @@ def test_photographs_are_shrunk_unless_a_size_is_asked_for(png, tmp_path):
         (tmp_path / f"{number}.png").write_bytes(png(pixels))
     assert load_images(str(tmp_path), labelled=False, largest=64).shape == (64, 64, 3)
     assert load_images(str(tmp_path), labelled=False, largest=64, size=96).shape == (96, 96, 3)
+
+
+def test_captured_items_are_refused():
+    with pytest.raises(ValueError, match="captured items have no labels"):
+        AutoencoderOptions(data="", add=Path("captures")).check()

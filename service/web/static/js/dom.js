@@ -25,6 +25,9 @@ function fill(element, attributes, children) {
   return element;
 }
 
+/** A paragraph of what matters less. */
+export const note = (...children) => h("p", { class: "quiet small" }, children);
+
 /** Replaces what an element holds. */
 export function put(element, ...children) {
   element.replaceChildren(

@@ -35,6 +35,7 @@ async def test_the_list(client: httpx.AsyncClient):
         "metrics": {"accuracy": 1.0},
         "data": "colours",
         "drift": False,
+        "feedback": False,
         "queue_depth": 0,
         "max_batch": 16,
     }

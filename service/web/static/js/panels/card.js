@@ -1,7 +1,7 @@
 // The versions of a model, and the card of one of them with its contents, tables and pictures.
 
 import { ROOT, blob, call } from "../api.js";
-import { freshId, h, put } from "../dom.js";
+import { freshId, h, note, put } from "../dom.js";
 import { hasText, language, number, t } from "../i18n.js";
 import { detailOf, reportPath, versionOf } from "../models.js";
 import { nameOf } from "../names.js";
@@ -99,8 +99,8 @@ function heading(card, model) {
       h("h1", {}, card.name),
       h("p", { class: "quiet" }, [t("models.version", card), ...facts].join(" · ")),
       known,
-      model && model.variant !== "reference" && h("p", { class: "quiet small" }, t("models.variant", model)),
-      language !== "en" && h("p", { class: "quiet small" }, t("card.english")),
+      model && model.variant !== "reference" && note(t("models.variant", model)),
+      language !== "en" && note(t("card.english")),
     ),
     h("div", { class: "row" }, model && tryLink(model)),
   );

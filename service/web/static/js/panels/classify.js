@@ -5,7 +5,8 @@ import { number, t } from "../i18n.js";
 import { askedAs, detailOf, manifestOf } from "../models.js";
 import { createRunner } from "../runner.js";
 import { codeView } from "../widgets/code.js";
-import { chosenModel, heading } from "../widgets/frame.js";
+import { feedback } from "../widgets/feedback.js";
+import { chosenModel, heading, section } from "../widgets/frame.js";
 import { createStatus } from "../widgets/status.js";
 import { timing } from "../widgets/timing.js";
 import { fileTable } from "./classify-files.js";
@@ -29,14 +30,13 @@ export function render(root, { models, settings, memory, signal, again, inside =
     h(
       "div",
       { class: "columns" },
-      h(
-        "section",
-        { class: "card stack", "aria-label": t("classify.picture") },
+      section(
+        "files.picture",
         input.picker,
         h("h2", {}, t("samples.title")),
         input.samples,
       ),
-      h("section", { class: "card stack", "aria-label": t("classify.answer") }, status.element, answer),
+      section("frame.answer", status.element, answer),
     ),
     !inside && code.element,
   );
@@ -73,7 +73,7 @@ export function render(root, { models, settings, memory, signal, again, inside =
     });
     if (!memory.files?.includes(picked.file)) memory.files = null;
     const back = h("button", { type: "button", onclick: () => put(answer, table) }, t("files.back"));
-    put(answer, memory.files && back, elements, timing(answered, document));
+    put(answer, memory.files && back, elements, feedback(answered, document), timing(answered, document));
     code.show(described);
   }
 

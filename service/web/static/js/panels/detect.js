@@ -7,7 +7,8 @@ import { nameOf } from "../names.js";
 import { createRunner } from "../runner.js";
 import { boxView } from "../widgets/boxes.js";
 import { codeView } from "../widgets/code.js";
-import { chosenModel, heading } from "../widgets/frame.js";
+import { feedback } from "../widgets/feedback.js";
+import { chosenModel, heading, section } from "../widgets/frame.js";
 import { more } from "../widgets/more.js";
 import { colourOf } from "../widgets/palette.js";
 import { createStatus } from "../widgets/status.js";
@@ -34,7 +35,7 @@ export function render(root, { models, settings, memory, signal, again, inside =
   const input = pictureInput(model, { settings, memory, signal, onpick: run, compact: true });
   const found = h("div", { class: "stack", hidden: true }, view.element, counts, about);
   const empty = h("p", { class: "quiet" }, t("detect.empty"));
-  const result = h("section", { class: "card stack", "aria-label": t("detect.answer") }, status.element, empty, found);
+  const result = section("detect.answer", status.element, empty, found);
   let boxes = [];
   let threshold = null;
   let data = "";
@@ -49,13 +50,13 @@ export function render(root, { models, settings, memory, signal, again, inside =
   begin();
 
   function live() {
-    const view = liveView({
+    const how = {
       asked,
       detail: () => detailOf(model),
       threshold: () => threshold?.confidence ?? 0.5,
       signal,
-    });
-    return h("section", { class: "card stack", "aria-label": t("live.title") }, h("h2", {}, t("live.title")), view);
+    };
+    return section("live.title", h("h2", {}, t("live.title")), liveView(how));
   }
 
   function change(changes) {
@@ -68,7 +69,7 @@ export function render(root, { models, settings, memory, signal, again, inside =
       const { manifest } = await detailOf(model);
       if (signal.aborted) return;
       threshold = thresholdView(manifest, settings, filter);
-      put(side, h("section", { class: "card stack", "aria-label": t("threshold.title") }, threshold.elements));
+      put(side, section("threshold.title", threshold.elements));
       await input.offer();
     } catch (error) {
       if (!signal.aborted) status.show(error, begin);
@@ -95,11 +96,20 @@ export function render(root, { models, settings, memory, signal, again, inside =
     put(
       about,
       typicality(detections, answeredBy),
+      feedback(answered, document, seen),
       more("boxes", t("detect.list"), view.list),
       timing(answered, document),
     );
     found.hidden = false;
     empty.hidden = true;
+
+    /** The answer without the boxes that are not shown. */
+    async function seen() {
+      const which = askedAs({ name: document.model, wanted: document.version });
+      const shown = { ...query, ...which, confidence: threshold.confidence };
+      return (await askAbout(picture, picked, "v1/detect", shown, signal)).answered;
+    }
+
     describe = () => code.show(described, t("detect.filtered", { confidence: threshold.confidence }));
     filter();
   }

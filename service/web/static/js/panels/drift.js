@@ -1,9 +1,10 @@
 // How recent inputs and answers of a model differ from its validation split.
 
 import { json } from "../api.js";
-import { h, put, whenChanged } from "../dom.js";
+import { h, note, put, whenChanged } from "../dom.js";
 import { brief, hasText, moment, number, percent, t } from "../i18n.js";
 import { poll } from "../poll.js";
+import { section } from "../widgets/frame.js";
 import { histogram } from "../widgets/histogram.js";
 import { more } from "../widgets/more.js";
 import { createStatus } from "../widgets/status.js";
@@ -18,14 +19,13 @@ export function driftSection({ name, version }, signal) {
   const said = h("p", { role: "status" });
   const accuracy = h("div", { class: "stack" });
   const list = h("div", { class: "stack" });
-  const card = h(
-    "section",
-    { class: "card stack", "aria-label": t("drift.title") },
+  const card = section(
+    "drift.title",
     h("h2", {}, t("drift.title")),
     said,
     accuracy,
     list,
-    h("p", { class: "quiet small" }, t("drift.key")),
+    note(t("drift.key")),
   );
   const rows = new Map(); // they stay while their numbers change, so that the focus stays too
   const showSaid = whenChanged((state) => put(said, sentence(state)));

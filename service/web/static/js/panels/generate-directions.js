@@ -7,6 +7,7 @@ import { askedAs } from "../models.js";
 import { nameOf } from "../names.js";
 import { createRunner } from "../runner.js";
 import { choice } from "../widgets/choice.js";
+import { section } from "../widgets/frame.js";
 import { slider } from "../widgets/slider.js";
 import { createStatus } from "../widgets/status.js";
 import { pngUrl } from "../widgets/tiles.js";
@@ -52,14 +53,13 @@ export function directionsTool({ family: { decoder }, settings, signal, code }) 
   return h(
     "div",
     { class: "tool even" },
-    h(
-      "section",
-      { class: "card stack", "aria-label": t("directions.sliders") },
+    section(
+      "directions.sliders",
       from,
       controls.map(({ element }) => element),
       h("button", { type: "button", onclick: reset }, t("directions.reset")),
     ),
-    h("section", { class: "card stack", "aria-label": t("directions.title") }, status.element, image),
+    section("directions.title", status.element, image),
   );
 
   function reset() {

@@ -6,6 +6,7 @@ import { brief, t } from "../i18n.js";
 import { decodeLatents } from "../latents.js";
 import { askedAs, samplesOf } from "../models.js";
 import { createRunner } from "../runner.js";
+import { section } from "../widgets/frame.js";
 import { latentBars } from "../widgets/latents.js";
 import { sampleIn, sampleRow } from "../widgets/samples.js";
 import { sketch } from "../widgets/sketch.js";
@@ -39,9 +40,8 @@ export function drawTool({ family, settings, signal, code }) {
   return h(
     "div",
     { class: "stack" },
-    h(
-      "section",
-      { class: "card stack", "aria-label": t("draw.title") },
+    section(
+      "draw.title",
       h(
         "div",
         { class: "trio" },

@@ -6,6 +6,7 @@ import { percent, t } from "../i18n.js";
 import { decodeLatents } from "../latents.js";
 import { askedAs, samplesOf } from "../models.js";
 import { createRunner } from "../runner.js";
+import { section } from "../widgets/frame.js";
 import { slider } from "../widgets/slider.js";
 import { createStatus } from "../widgets/status.js";
 import { pngUrl } from "../widgets/tiles.js";
@@ -44,16 +45,15 @@ export function morphTool({ family: { encoder, decoder }, settings, signal, code
     h(
       "div",
       { class: "tool even" },
-      h("section", { class: "card stack", "aria-label": t("morph.ends") }, rows),
-      h(
-        "section",
-        { class: "card stack", "aria-label": t("morph.title") },
+      section("morph.ends", rows),
+      section(
+        "morph.title",
         status.element,
         h("figure", { class: "frame" }, image),
         mixed.element,
       ),
     ),
-    h("section", { class: "card stack", "aria-label": t("morph.frames") }, h("h2", {}, t("morph.frames")), strip),
+    section("morph.frames", h("h2", {}, t("morph.frames")), strip),
   );
 
   async function begin() {

@@ -1,13 +1,14 @@
 // New pictures of a class, as many as are wanted.
 
 import { blob, call } from "../api.js";
-import { h, put } from "../dom.js";
+import { h, note, put } from "../dom.js";
 import { number, t } from "../i18n.js";
 import { askedAs } from "../models.js";
 import { nameOf } from "../names.js";
 import { createRunner } from "../runner.js";
 import { choice } from "../widgets/choice.js";
 import { save } from "../widgets/download.js";
+import { section } from "../widgets/frame.js";
 import { slider } from "../widgets/slider.js";
 import { createStatus } from "../widgets/status.js";
 import { tiles } from "../widgets/tiles.js";
@@ -52,16 +53,15 @@ export function sheetTool({ family: { decoder }, settings, signal, code }) {
   return h(
     "div",
     { class: "tool" },
-    h(
-      "section",
-      { class: "card stack", "aria-label": t("sheet.options") },
+    section(
+      "sheet.options",
       label,
       count.element,
       temperature.element,
-      h("p", { class: "quiet small" }, t("sheet.variety")),
+      note(t("sheet.variety")),
       h("button", { type: "button", class: "primary", onclick: fresh }, t("sheet.generate")),
     ),
-    h("section", { class: "card stack", "aria-label": t("sheet.title") }, status.element, result),
+    section("sheet.title", status.element, result),
   );
 
   function change(changes) {
@@ -85,7 +85,7 @@ export function sheetTool({ family: { decoder }, settings, signal, code }) {
       h(
         "div",
         { class: "row ends" },
-        h("p", { class: "quiet small" }, t("sheet.seed", { seed: answer.seed })),
+        note(t("sheet.seed", { seed: answer.seed })),
         h("button", { type: "button", onclick: () => download() }, t("sheet.download")),
       ),
       timing(answered, answer),

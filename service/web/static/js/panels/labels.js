@@ -1,6 +1,6 @@
 // An answer that is a choice of labels: the likeliest, how typical the input is, bars, and the prediction set.
 
-import { h, put } from "../dom.js";
+import { h, note, put } from "../dom.js";
 import { number, percent, t } from "../i18n.js";
 import { nameOf } from "../names.js";
 import { bars, share } from "../widgets/bars.js";
@@ -32,7 +32,7 @@ export function labelAnswer(result, { manifest, settings, shown, truth = null })
   ];
   if (!manifest.conformal?.length) {
     put(list, bars(result.labels.slice(0, shown), new Set([first.label]), { data, muted: isDoubtful(result) }));
-    return [...answer, h("p", { class: "quiet small" }, t("labels.uncalibrated"))];
+    return [...answer, note(t("labels.uncalibrated"))];
   }
   const cover = coverageSlider(manifest.conformal, settings, write);
   write(cover.point);
@@ -50,9 +50,7 @@ export function labelAnswer(result, { manifest, settings, shown, truth = null })
         { class: "chips", "aria-label": t("coverage.set") },
         labels.map((label) => h("li", {}, nameOf(label, data))),
       ),
-      h(
-        "p",
-        { class: "quiet small" },
+      note(
         t("coverage.measured", { coverage: percent(point.test_coverage), size: number(point.mean_set_size, 2) }),
       ),
     );

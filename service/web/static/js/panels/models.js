@@ -1,11 +1,12 @@
 // Models: what is served, what each model knows and how good it is, and what was refused.
 
 import { ROOT } from "../api.js";
-import { h, put } from "../dom.js";
+import { h, note, put } from "../dom.js";
 import { hasText, number, roughly, t } from "../i18n.js";
 import { detailOf, pageOf } from "../models.js";
 import { available } from "../panels.js";
 import { figure } from "../widgets/figure.js";
+import { section } from "../widgets/frame.js";
 import { knows } from "../widgets/knows.js";
 
 export function render(root, { models, refused, disagreeing, signal }) {
@@ -28,7 +29,7 @@ export function render(root, { models, refused, disagreeing, signal }) {
 function fallbacks(models) {
   const reasons = [...new Set(models.map(({ fallback }) => fallback).filter(Boolean))];
   return reasons.map((reason) =>
-    h("p", { class: "quiet small" }, t("models.fallback"), " ", h("span", { lang: "en" }, reason)),
+    note(t("models.fallback"), " ", h("span", { lang: "en" }, reason)),
   );
 }
 
@@ -65,7 +66,7 @@ function card(model, signal) {
       h("h2", {}, model.name),
       h("span", { class: "chip small" }, t("models.version", { version: model.version })),
     ),
-    h("p", { class: "quiet small" }, [taskOf(model), model.data].filter(Boolean).join(" · ")),
+    note([taskOf(model), model.data].filter(Boolean).join(" · ")),
     known,
     quality,
     versions.length > 0 && figures(versions),
@@ -73,7 +74,7 @@ function card(model, signal) {
       "div",
       { class: "row actions" },
       tryLink(model),
-      h("a", { class: "button", href: pageOf(model) }, t("models.card")),
+      h("a", { class: "button", href: pageOf(model) }, t("nav.card")),
     ),
     h("details", {}, h("summary", {}, t("models.details")), figures(factsOf(model))),
   );
@@ -87,8 +88,8 @@ function card(model, signal) {
       quality,
       figures(measured, "figures measured"),
       model.variant !== "reference" &&
-        h("p", { class: "quiet small" }, t("models.variant", { variant: model.variant })),
-      detail?.manifest.adopted && !measured.length && h("p", { class: "quiet small" }, t("models.unmeasured")),
+        note(t("models.variant", { variant: model.variant })),
+      detail?.manifest.adopted && !measured.length && note(t("models.unmeasured")),
     );
   }
 }
@@ -157,9 +158,8 @@ function disagreements(disagreeing) {
 function refusals(refused) {
   const all = Object.entries(refused);
   if (!all.length) return null;
-  return h(
-    "section",
-    { class: "card stack", "aria-label": t("models.refused") },
+  return section(
+    "models.refused",
     h("h2", {}, t("models.refused")),
     h(
       "ul",

@@ -2,7 +2,7 @@
 
 import { Problem, call } from "../api.js";
 import { parseCsv } from "../csv.js";
-import { freshId, h, put } from "../dom.js";
+import { freshId, h, note, put } from "../dom.js";
 import { brief, number, t } from "../i18n.js";
 import { askedAs } from "../models.js";
 import { nameOf } from "../names.js";
@@ -41,7 +41,7 @@ export function rowsPart({ model, manifest, memory, signal, code, onpick }) {
       { class: "stack", onsubmit: submit },
       h("label", { for: id }, t("rows.label")),
       text,
-      h("p", { class: "quiet small" }, t("rows.hint", { count: manifest.columns.length })),
+      note(t("rows.hint", { count: manifest.columns.length })),
       h(
         "div",
         { class: "row" },
@@ -88,8 +88,8 @@ export function rowsPart({ model, manifest, memory, signal, code, onpick }) {
     const columns = [
       t("rows.row"),
       target,
-      ...(manifest.labels.length ? [t("rows.probability")] : []),
-      t("rows.input"),
+      ...(manifest.labels.length ? [t("files.probability")] : []),
+      t("examples.input"),
     ];
     const cellsOf = (index) => Object.fromEntries(header.map((name, at) => [name, rows[index][at]]));
     const records = () => results.map((each, index) => ({ ...numbersIn(cellsOf(index)), ...recordOf(each, target) }));
@@ -120,7 +120,7 @@ export function rowsPart({ model, manifest, memory, signal, code, onpick }) {
         ),
       ),
       results.length > SHOWN &&
-        h("p", { class: "quiet small" }, t("rows.first", { shown: number(SHOWN), count: number(results.length) })),
+        note(t("rows.first", { shown: number(SHOWN), count: number(results.length) })),
     );
     result.hidden = false;
 

@@ -1,7 +1,7 @@
 // Numbers: a form of the model's columns, the answer for it, what speaks for it, and answers for many rows.
 
 import { call, json } from "../api.js";
-import { h, put } from "../dom.js";
+import { h, note, put } from "../dom.js";
 import { brief, t } from "../i18n.js";
 import { askedAs, detailOf, manifestOf, samplesOf } from "../models.js";
 import { nameOf } from "../names.js";
@@ -9,7 +9,8 @@ import { createRunner } from "../runner.js";
 import { bars } from "../widgets/bars.js";
 import { codeView } from "../widgets/code.js";
 import { contributions, legend } from "../widgets/contributions.js";
-import { chosenModel, heading } from "../widgets/frame.js";
+import { feedback } from "../widgets/feedback.js";
+import { chosenModel, heading, section } from "../widgets/frame.js";
 import { sampleRow } from "../widgets/samples.js";
 import { createStatus } from "../widgets/status.js";
 import { timing } from "../widgets/timing.js";
@@ -27,7 +28,7 @@ export function render(root, { models, settings, memory, signal, again, inside =
   const model = chosenModel(models, settings);
   const asked = askedAs(model);
   const status = createStatus();
-  const now = h("section", { class: "card stack now", "aria-live": "polite", "aria-label": t("numbers.answer") });
+  const now = h("section", { class: "card stack now", "aria-live": "polite", "aria-label": t("frame.answer") });
   const details = h("section", { class: "card stack", "aria-label": t("numbers.details"), hidden: true });
   const inputs = h("div", { class: "stack inputs" });
   const code = codeView();
@@ -53,7 +54,7 @@ export function render(root, { models, settings, memory, signal, again, inside =
   }
 
   function clear() {
-    put(now, h("h2", {}, t("numbers.answer")), status.element);
+    put(now, h("h2", {}, t("frame.answer")), status.element);
     details.hidden = true;
   }
 
@@ -70,9 +71,8 @@ export function render(root, { models, settings, memory, signal, again, inside =
       const rows = rowsPart({ model, manifest, memory, signal, code, onpick: fill });
       put(
         inputs,
-        h(
-          "section",
-          { class: "card stack", "aria-label": t("samples.title") },
+        section(
+          "samples.title",
           h("h2", {}, t("numbers.start")),
           sampleRow(found, pick),
           !inside && rows.entry,
@@ -147,7 +147,8 @@ export function render(root, { models, settings, memory, signal, again, inside =
           muted: isDoubtful(result),
         }),
       typicality(result, answering),
-      answering.adopted && result.labels && h("p", { class: "quiet small" }, t("labels.uncalibrated")),
+      feedback(answered, document),
+      answering.adopted && result.labels && note(t("labels.uncalibrated")),
       h("h3", {}, t("numbers.moves")),
       explaining.element,
       explained,
@@ -164,7 +165,7 @@ export function render(root, { models, settings, memory, signal, again, inside =
     );
     if (!filled.length) {
       const needed = manifest.columns.some((column) => column.required);
-      put(explained, needed && h("p", { class: "quiet small" }, t("numbers.needed")));
+      put(explained, needed && note(t("numbers.needed")));
       return;
     }
     const without = filled.map((column) => ({ ...row, [column.name]: baselineOf(column) }));
@@ -178,9 +179,7 @@ export function render(root, { models, settings, memory, signal, again, inside =
     const readable = label === undefined ? null : nameOf(label, answering.data?.name);
     put(
       explained,
-      h(
-        "p",
-        { class: "quiet small" },
+      note(
         readable === null ? t("numbers.value") : t("numbers.odds"),
         filled.some((column) => column.required) && ` ${t("numbers.typical")}`,
         // What a model that was trained elsewhere does without a number is not known.
@@ -202,7 +201,7 @@ function summary(result, target, manifest, truth) {
   return h(
     "div",
     { class: "summary" },
-    h("p", { class: "quiet small" }, target),
+    note(target),
     first
       ? verdict(first, result, manifest.data?.name)
       : h(

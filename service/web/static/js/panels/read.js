@@ -7,7 +7,8 @@ import { askedAs, detailOf, manifestOf, samplesOf } from "../models.js";
 import { nameOf } from "../names.js";
 import { createRunner } from "../runner.js";
 import { codeView } from "../widgets/code.js";
-import { chosenModel, heading } from "../widgets/frame.js";
+import { feedback } from "../widgets/feedback.js";
+import { chosenModel, heading, section } from "../widgets/frame.js";
 import { sampleIn, sampleRow } from "../widgets/samples.js";
 import { createStatus } from "../widgets/status.js";
 import { timing } from "../widgets/timing.js";
@@ -55,7 +56,7 @@ export function render(root, { models, settings, memory, signal, again, inside =
       h(
         "div",
         { class: "stack" },
-        h("section", { class: "card stack", "aria-label": t("read.answer") }, status.element, answer),
+        section("frame.answer", status.element, answer),
         explained,
       ),
     ),
@@ -122,6 +123,7 @@ export function render(root, { models, settings, memory, signal, again, inside =
       answer,
       labelAnswer(result, { manifest: answering, settings, shown: SHOWN, truth }),
       h("p", { class: "small" }, reading(result, unread)),
+      feedback(answered, document),
       timing(answered, document),
     );
     code.show(answered.sent);

@@ -1,7 +1,7 @@
 // Status: the last hour of the server in charts, and what each model has done.
 
 import { json } from "../api.js";
-import { h, put, whenChanged } from "../dom.js";
+import { h, note, put, whenChanged } from "../dom.js";
 import { brief, moment, number, t } from "../i18n.js";
 import { poll } from "../poll.js";
 import { choice } from "../widgets/choice.js";
@@ -41,13 +41,13 @@ export function render(root, { settings, signal }) {
   const server = charts(OF_SERVER);
   const models = charts(OF_MODELS);
   const chosen = h("div");
-  const modelTable = createTable(t("hour.models"));
+  const modelTable = createTable(t("nav.models"));
   const periodTable = createTable(t("hour.table"));
   const periods = h(
     "details",
     {},
     h("summary", {}, t("hour.table")),
-    h("p", { class: "quiet small" }, t("hour.periods")),
+    note(t("hour.periods")),
     periodTable.element,
   );
   const figures = h(
@@ -55,7 +55,7 @@ export function render(root, { settings, signal }) {
     { hidden: true },
     h("h2", {}, t("hour.server")),
     server.element,
-    h("div", { class: "headline" }, h("h2", {}, t("hour.models")), chosen),
+    h("div", { class: "headline" }, h("h2", {}, t("nav.models")), chosen),
     models.element,
     modelTable.element,
     periods,

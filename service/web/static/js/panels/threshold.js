@@ -1,6 +1,6 @@
 // The confidence threshold: a slider and the model's precision-recall curve, of which one moves the other.
 
-import { h, put } from "../dom.js";
+import { h, note, put } from "../dom.js";
 import { number, percent, t } from "../i18n.js";
 import { nameOf } from "../names.js";
 import { choice } from "../widgets/choice.js";
@@ -35,7 +35,7 @@ function plainView({ confidence }, settings, onmove) {
     },
   });
   return {
-    elements: [moved.element, h("p", { class: "quiet small" }, t("threshold.unmeasured"))],
+    elements: [moved.element, note(t("threshold.unmeasured"))],
     get confidence() {
       return chosen;
     },
@@ -48,9 +48,7 @@ function measuredView({ curves: choosing, test_curves: measured, labels, data },
   const balanced = choosing.confidence[best(choosing.overall.f1)];
   let index = nearest(confidences, settings.number("confidence", balanced));
   const figures = h("p", { class: "figures" });
-  const source = h(
-    "p",
-    { class: "quiet small" },
+  const source = note(
     t("threshold.data", { data: data.name, count: number(data.test) }),
     " ",
     measured && t("threshold.chosen", { confidence: number(balanced, 3) }),

@@ -64,7 +64,7 @@ export function versionActions(path, onstate) {
     const options = numbers.map((each) => [each, each]);
     put(
       chooser,
-      choice(t("versions.version"), options, chosen, (version) => {
+      choice(t("frame.version"), options, chosen, (version) => {
         chosen = version;
       }),
     );

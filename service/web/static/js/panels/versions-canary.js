@@ -1,6 +1,6 @@
 // A canary: its steps, and the figures of both versions side by side.
 
-import { h, put, whenChanged } from "../dom.js";
+import { h, note, put, whenChanged } from "../dom.js";
 import { brief, moment, number, percent, roughly, t } from "../i18n.js";
 import { meter } from "../widgets/meter.js";
 
@@ -131,6 +131,6 @@ function distribution(sides) {
         ),
       ),
     ),
-    labels.length > SHOWN && h("p", { class: "quiet small" }, t("versions.more", { count: labels.length - SHOWN })),
+    labels.length > SHOWN && note(t("versions.more", { count: labels.length - SHOWN })),
   ];
 }

@@ -1,6 +1,6 @@
 // A shadow: how often it agrees with the version that answers, per class and over time, and where it differs most.
 
-import { h, put, whenChanged } from "../dom.js";
+import { h, note, put, whenChanged } from "../dom.js";
 import { brief, number, percent, roughly, t } from "../i18n.js";
 import { intervals } from "../widgets/intervals.js";
 import { trend } from "../widgets/trend.js";
@@ -65,7 +65,7 @@ function figuresOf({ against, measure, compared, dropped, failed, agreement, dif
           .slice(0, SHOWN)
           .map(({ label, agreement: value, low, high, compared: count }) => ({ name: label, value, low, high, count })),
       ]),
-      ranked.length > SHOWN && h("p", { class: "quiet small" }, t("versions.more", { count: ranked.length - SHOWN })),
+      ranked.length > SHOWN && note(t("versions.more", { count: ranked.length - SHOWN })),
     ],
   ];
 }

@@ -1,9 +1,10 @@
 // The versions of a model: which answer, what is tried, and what can be done about it.
 
 import { json } from "../api.js";
-import { h, put, whenChanged } from "../dom.js";
+import { h, note, put, whenChanged } from "../dom.js";
 import { moment, t } from "../i18n.js";
 import { poll } from "../poll.js";
+import { section } from "../widgets/frame.js";
 import { createStatus } from "../widgets/status.js";
 import { versionActions } from "./versions-actions.js";
 import { canaryPart } from "./versions-canary.js";
@@ -24,9 +25,8 @@ export function versionsSection(name, signal) {
   const last = h("p", { class: "quiet small", role: "status" });
   const verdict = h("p", { role: "status" });
   const file = h("div", { class: "stack" });
-  const card = h(
-    "section",
-    { class: "card stack", "aria-label": t("versions.title") },
+  const card = section(
+    "versions.title",
     h("h2", {}, t("versions.title")),
     table.element,
     verdict,
@@ -96,6 +96,6 @@ export function versionsSection(name, signal) {
 function policyOf({ file, writable, error }) {
   return [
     error && h("p", { class: "problem" }, t("versions.invalid"), " ", h("span", { lang: "en" }, error)),
-    h("p", { class: "quiet small" }, t(writable ? "versions.file" : "versions.readonly", { file })),
+    note(t(writable ? "versions.file" : "versions.readonly", { file })),
   ];
 }

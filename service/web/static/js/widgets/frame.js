@@ -1,4 +1,4 @@
-// What every panel begins with: its title, a sentence, what its model knows, and the model and version to ask.
+// What every panel has: its title, a sentence, what its model knows, and the model and version to ask; and sections.
 
 import { h, put } from "../dom.js";
 import { roughly, t } from "../i18n.js";
@@ -60,3 +60,6 @@ function shares(versions) {
 export function chosenModel(models, settings) {
   return versionOf(models.find(({ name }) => name === settings.get("model")) ?? models[0], settings.get("version"));
 }
+
+/** A part of a panel, whose name is a text of the page. */
+export const section = (name, ...children) => h("section", { class: "card stack", "aria-label": t(name) }, children);

@@ -1,6 +1,6 @@
 // Two distributions over the same bins: of validation, and of what came lately.
 
-import { h, svg } from "../dom.js";
+import { h, note, svg } from "../dom.js";
 import { brief, t } from "../i18n.js";
 import { meter } from "./meter.js";
 
@@ -72,6 +72,6 @@ function categories({ categories: names, reference, window: recent }) {
         ),
       ),
     ),
-    names.length > SHOWN && h("p", { class: "quiet small" }, t("versions.more", { count: names.length - SHOWN })),
+    names.length > SHOWN && note(t("versions.more", { count: names.length - SHOWN })),
   ];
 }

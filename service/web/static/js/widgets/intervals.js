@@ -1,6 +1,6 @@
 // Shares with their confidence intervals, on one scale.
 
-import { h } from "../dom.js";
+import { h, note } from "../dom.js";
 import { number, percent, t } from "../i18n.js";
 
 /** @param rows `{name, value, low, high, count}`, all shares of so many items. */
@@ -35,6 +35,6 @@ export function intervals(rows) {
         );
       }),
     ),
-    h("p", { class: "quiet small" }, t("intervals.scale", { least: percent(least, 0) })),
+    note(t("intervals.scale", { least: percent(least, 0) })),
   ];
 }

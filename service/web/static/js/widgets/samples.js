@@ -1,6 +1,6 @@
 // A row of real inputs to try, each with its true label where that is known.
 
-import { h, put } from "../dom.js";
+import { h, note, put } from "../dom.js";
 import { t } from "../i18n.js";
 import { licenceOf } from "../licences.js";
 import { nameOf } from "../names.js";
@@ -15,10 +15,10 @@ export function sampleRow(samples, onpick) {
   const row = h("ul", { class: "samples", "aria-label": t("samples.title") });
   for (const sample of samples.items.slice(0, MOST)) row.append(h("li", {}, button(sample, samples.data, onpick)));
   // A model that was adopted has no data set.
-  const note =
+  const source =
     samples.data !== null &&
-    h("p", { class: "quiet small" }, t("samples.from", { data: samples.data }), " ", licenceOf(samples.data));
-  return samples.items.length ? h("div", { class: "stack" }, row, note) : h("p", { class: "quiet" }, t("samples.none"));
+    note(t("samples.from", { data: samples.data }), " ", licenceOf(samples.data));
+  return samples.items.length ? h("div", { class: "stack" }, row, source) : h("p", { class: "quiet" }, t("samples.none"));
 }
 
 /** The sample that the address names, else the first. */

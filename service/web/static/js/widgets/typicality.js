@@ -1,6 +1,6 @@
 // How typical an input is of the training data: a meter that stands beside every answer.
 
-import { h } from "../dom.js";
+import { h, note } from "../dom.js";
 import { t } from "../i18n.js";
 import { nameOf } from "../names.js";
 import { share } from "./bars.js";
@@ -32,7 +32,7 @@ export const isDoubtful = (result) => ["unlike", "unusual"].includes(levelOf(res
  */
 export function typicality(result, manifest) {
   const level = levelOf(result);
-  if (level === null) return h("p", { class: "quiet small" }, t("typicality.absent"));
+  if (level === null) return note(t("typicality.absent"));
   return h(
     "div",
     { class: `typicality ${level}` },

@@ -1,6 +1,6 @@
 // A text whose words are coloured by how much they moved the answer, and the strongest of them as bars.
 
-import { h } from "../dom.js";
+import { h, note } from "../dom.js";
 import { number, t } from "../i18n.js";
 import { contributions, legend } from "./contributions.js";
 
@@ -35,7 +35,7 @@ export function words(written, weighed, label, unread) {
     text,
     h("h3", {}, t("words.strongest")),
     contributions(distinct(weighed), { shown: 8 }),
-    h("p", { class: "quiet small" }, t("words.scale")),
+    note(t("words.scale")),
   );
 }
 
