@@ -24,6 +24,8 @@ _WAITING_SECONDS = 120.0
 # Requests with feedback that may wait for the disk.
 _MOST_REQUESTS = 16
 _RETRY_SECONDS = 1.0
+# Answers are known when the observers have been told, which happens every 50 ms.
+_SETTLING_SECONDS = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,8 @@ class Feedbacks:
             )
         self._requests += 1
         try:
+            if any(self._recent.find(each.request) is None for each in said):
+                await asyncio.sleep(_SETTLING_SECONDS)
             async with self._turn:
                 outcomes, given = await asyncio.to_thread(self._take, said, key, sees, any_key)
         except Unusable as error:

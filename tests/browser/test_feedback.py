@@ -59,6 +59,9 @@ def test_a_label_is_corrected_with_the_keyboard(
     picture.write_bytes(encode(solid("red")))
     page = open_page("#/classify", url=feedback_server.url, **look)
     page.locator("input[type=file]").first.set_input_files(picture)
+    # The answer to a sample, which comes first, has buttons too.
+    page.get_by_role("button", name=right, exact=True).wait_for()
+    page.wait_for_load_state("networkidle")
     yes, no = (page.get_by_role("button", name=name, exact=True) for name in (right, wrong))
     said = page.get_by_role("status").filter(has_text=thanks)
     yes.press("Enter")

@@ -166,9 +166,9 @@ def test_a_strange_picture_is_not_familiar(open_page: OpenPage):
     put_panels(page, "typicality")
     page.goto(page.url.replace("docs", "learn/7-unknown"))
     panel = page.get_by_role("region", name="how familiar")
-    expect(panel.locator(".typicality")).to_be_visible()
+    panel.locator(".typicality").wait_for()
     panel.get_by_role("button", name="Noise").click()
-    expect(panel.locator(".typicality.unlike")).to_be_visible()
+    panel.locator(".typicality.unlike").wait_for()
 
 
 @pytest.fixture(scope="module")

@@ -63,6 +63,7 @@ def test_sections_have_texts_in_both_languages():
     assert Bundle().sections == set(contents["en"]) - {"index"}
     for language, titles in contents.items():
         assert {path.stem for path in (LEARN / language).glob("*.html")} == set(titles)
+        assert list(titles) == list(contents["en"])
 
 
 def test_the_page_names_every_module_that_it_will_need():
