@@ -206,7 +206,7 @@ def _plane(axis: Axes, answer: Callable[[Floats, Floats], npt.NDArray[np.bool_]]
 def _points(axis: Axes, positions: Floats, values: Floats) -> None:
     for value, marker, colour in ((0.0, "o", COLOURS[0]), (1.0, "s", COLOURS[1])):
         chosen = positions[values == value]
-        axis.scatter(*chosen.T, s=70, marker=marker, color=colour, edgecolor="white", zorder=3)
+        axis.scatter(chosen[:, 0], chosen[:, 1], s=70, marker=marker, color=colour, edgecolor="white", zorder=3)
         for place in chosen:
             axis.annotate(f"{value:.0f}", place, (0, 8), textcoords="offset points", ha="center", fontsize=9)
 

@@ -7,7 +7,7 @@ the page's content policy would not let it work. `<!-- panel: NAME -->` is where
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from itertools import pairwise
@@ -110,7 +110,8 @@ class _Renderer:
         self._source = source
         self._files: dict[str, Path] = {}
         self._markdown = MarkdownIt("commonmark").enable("table")
-        rules: dict[str, Callable[..., str]] = self._markdown.renderer.rules  # type: ignore[assignment]
+        # The library's types want bound methods here; it calls any function.
+        rules: Any = self._markdown.renderer.rules  # type: ignore[attr-defined]
         rules.update(
             {
                 "html_block": self._html_block,

@@ -124,7 +124,12 @@ def _strip(
                 text = f"{note}\n{likely:.0%}" if is_clear else f"{note}?\n{likely:.0%}"
                 figure.text(middle, y - side - 0.15, text, ha="center", fontsize=SMALL, linespacing=1, **style)
                 if not is_clear:
-                    corners = {"transform": axis.transAxes, "fill": False, "edgecolor": COLOURS[4], "linewidth": 3}
+                    corners: dict[str, Any] = {
+                        "transform": axis.transAxes,
+                        "fill": False,
+                        "edgecolor": COLOURS[4],
+                        "linewidth": 3,
+                    }
                     axis.add_patch(Rectangle((0, 0), 1, 1, clip_on=False, **corners))
         top -= heights[number]
     (folder / REPORT).mkdir(parents=True, exist_ok=True)
@@ -141,7 +146,7 @@ def _draw_map(axis: Axes, findings: Findings, data: ImageData) -> None:
         if mine.any() and len(data.classes) <= _MOST_NAMED:
             centre = np.median(plane[mine], 0)
             frame = {"facecolor": "white", "edgecolor": class_colour(label), "pad": 2.0, "linewidth": 1.5}
-            axis.text(*centre, name, ha="center", va="center", fontsize=12, bbox=frame)
+            axis.text(centre[0], centre[1], name, ha="center", va="center", fontsize=12, bbox=frame)
     axis.axis("off")
     if len(data.classes) > _MOST_NAMED:
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=3)

@@ -166,9 +166,9 @@ def _draw_words(axis: Axes, words: _Words) -> None:
     plane = (plane - plane.min(0)) / np.maximum(np.ptp(plane, 0), 1e-9)
     for rank, topic in enumerate(words.topics):
         mine = words.of_topic[drawn] == rank
-        style = {"color": class_colour(rank), "marker": _MARKERS[rank], "label": topic}
+        style: dict[str, Any] = {"color": class_colour(rank), "marker": _MARKERS[rank], "label": topic}
         if mine.any():
-            axis.scatter(*plane[mine].T, s=30, edgecolor=MEASURED, linewidth=0.4, **style)
+            axis.scatter(plane[mine, 0], plane[mine, 1], s=30, edgecolor=MEASURED, linewidth=0.4, **style)
     taken = [(x, y, 0.01) for x, y in plane]  # the middles and half the widths of marks and words
     for index in np.argsort(drawn):  # the most informative words first
         (x, y), name = plane[index], words.names[drawn[index]]
