@@ -61,9 +61,12 @@ def test_the_new_version_is_better_on_the_stream(folder: Path):
                 server = Server(models=folder / "models", captures=folder / "captures")
             else:
                 printed.append(run(language, block, folder, server.url if server else URL, seconds=600))
+                for _ in range(3):  # as the page says, where too few requests were looked at
+                    if "drift.json" in block and printed[-1].strip() == "None":
+                        printed.append(run(language, block, folder, server.url if server else URL, seconds=600))
         assert server is not None
         assert "'brightness'" in "".join(printed)
-        assert json.loads((folder / "drift.json").read_text())["items"] == 1000
+        assert json.loads((folder / "drift.json").read_text())["items"] >= 1000
         quality, _ = json.JSONDecoder().raw_decode(printed[-1], printed[-1].index("{"))
         new, old = quality["versions"]
         assert (new["version"], new["count"], old["version"], old["count"]) == ("2", 500, "1", 200)

@@ -119,7 +119,7 @@ async def test_drift_is_logged_when_it_begins_and_ends(caplog: pytest.LogCapture
 
 async def test_it_saves_its_part_of_the_time(monkeypatch: pytest.MonkeyPatch):
     now = [100.0]
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0], perf_counter=lambda: now[0]))
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0], thread_time=lambda: now[0]))
 
     def takes(seconds: float) -> None:
         now[0] += seconds
