@@ -121,6 +121,8 @@ def accept(words: list[str]) -> None:
             offline.make_parser("").parse_args(rest)
         case ["python", "-m", "pip", *_]:
             pass
+        case ["python", "-c", program]:
+            compile(program, "<page>", "exec")
         case ["python", "-m", module, *rest]:
             path = ROOT / module.replace(".", "/")
             assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module

@@ -53,7 +53,8 @@ from training.options import override, short_name
 from training.phases import Work
 from training.recipe import Draft, Recipe
 from training.registry import data_of, training_of
-from training.report.curves import Published, between, earlier_runs, write_curves
+from training.report.curves import Published, between, write_curves
+from training.report.earlier import earlier_runs
 from training.report.record import update_record
 from training.report.samples import draw_images
 from training.run import Run

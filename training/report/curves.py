@@ -3,20 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from service.inference.cards import Step
-from service.inference.manifest import MANIFEST
-from training.engine.checkpoint import FitState, recorded_history, recorded_settings
 from training.export.history import TRAIN
 from training.report.plots import ACCENT, GUIDE, MEASURED, TRAINING, WIDTH, save_plot
 from training.report.record import read_record, update_record
 
-_VALUES = ("history", "initial")
+if TYPE_CHECKING:  # an evaluation draws without torch
+    from training.engine.checkpoint import FitState
+
+VALUES = ("history", "initial")
 # The epoch whose weights were kept.
 _CHOSEN: dict[str, Any] = {
     "marker": "o", "markersize": 9, "markerfacecolor": "none", "markeredgecolor": ACCENT, "markeredgewidth": 2,
@@ -59,28 +60,9 @@ def between(share: float, best_epoch: int) -> str:
     return f"{share:.0%} of the way from epoch 0 to epoch {best_epoch}"
 
 
-def earlier_runs(start: Path | None) -> list[dict[str, Any]]:
-    """The trainings that the weights of the run or version `start` come from, the first one first.
-
-    Each is its `history` and its `initial` figures. A training that left no record ends the search.
-    """
-    runs: list[dict[str, Any]] = []
-    while start:
-        if (start / MANIFEST).is_file():
-            record = read_record(start)
-            own = [{name: record[name] for name in _VALUES}] if "history" in record else []
-            return [*(record.get("earlier", ()) if own else ()), *own, *runs]
-        state, before = recorded_history(start), recorded_settings(start).get("start_from")
-        if state is None:
-            break
-        runs.insert(0, state)
-        start = Path(before) if before not in (None, "None") else None
-    return runs
-
-
 def write_curves(
     folder: Path,
-    state: FitState,
+    state: "FitState",
     *curves: Curve,
     before: Sequence[Step] = (),
     earlier: Sequence[Mapping[str, Any]] = (),
@@ -106,7 +88,7 @@ def write_curves(
 def redraw_curves(folder: Path, *curves: Curve, best_epoch: int, before: Sequence[Step] = ()) -> None:
     """Draws the learning curves that the version in `folder` has recorded."""
     record = read_record(folder)
-    runs = [*record.get("earlier", ()), {name: record[name] for name in _VALUES}]
+    runs = [*record.get("earlier", ()), {name: record[name] for name in VALUES}]
     published = Published(**record["published"]) if "published" in record else None
     trained = [step for step in before if step.kind == TRAIN]
     lost = trained[: max(0, len(trained) - len(runs) + 1)]

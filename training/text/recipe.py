@@ -36,7 +36,8 @@ from training.options import override
 from training.phases import Work
 from training.recipe import Draft, Recipe
 from training.registry import training_of
-from training.report.curves import earlier_runs, write_curves
+from training.report.curves import write_curves
+from training.report.earlier import earlier_runs
 from training.report.record import update_record
 from training.report.samples import LINES, table_of
 from training.run import Run

@@ -7,7 +7,8 @@ from PIL import Image
 
 from service.inference.cards import Step
 from training.engine.checkpoint import FitState
-from training.report.curves import Curve, Published, between, draw_curve, earlier_runs, write_curves
+from training.report.curves import Curve, Published, between, draw_curve, write_curves
+from training.report.earlier import earlier_runs
 from training.report.record import read_record, update_record
 
 ACCURACY = Curve("accuracy", "accuracy")

@@ -21,7 +21,6 @@ URL = "/v1/models/classifier/drift"
 
 @pytest.fixture
 async def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Application]:
-    monkeypatch.setattr(observer, "_REST", 0.0)
     monkeypatch.setattr(observer, "_REPORT_SECONDS", 0.01)
     write_model(tmp_path, histograms=written_histograms())
     write_model(tmp_path, name="plain")
