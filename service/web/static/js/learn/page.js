@@ -34,19 +34,18 @@ export function render(root, { models, trouble, memory, moved, move, signal }) {
     status.busy();
     try {
       const contents = await (await fetched("contents.json", signal)).json();
-      const written = name in contents[language] ? language : "en";
-      const text = await (await fetched(`${written}/${name}.html`, signal)).text();
+      const text = await (await fetched(`${language}/${name}.html`, signal)).text();
       if (signal.aborted) return;
       status.clear();
-      show({ ...contents.en, ...contents[language], [INDEX]: t("learn.overview") }, text, written);
+      show({ ...contents[language], [INDEX]: t("learn.overview") }, text);
     } catch (error) {
       if (error.name !== "AbortError" && !signal.aborted) status.show(error, begin);
     }
   }
 
-  function show(titles, text, written) {
+  function show(titles, text) {
     const { body } = new DOMParser().parseFromString(text, "text/html");
-    const article = h("article", { class: "lesson", lang: written }, ...body.childNodes);
+    const article = h("article", { class: "lesson", lang: language }, ...body.childNodes);
     prepare(article, trouble ? null : models);
     const turn = turning(titles, name);
     if (name === INDEX) put(root, article, turn);
