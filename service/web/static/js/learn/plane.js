@@ -87,15 +87,15 @@ export function plane({ from, to, label, names = ["x₁", "x₂"], signal }) {
     drawing,
     paint,
     describe: (text) => drawing.setAttribute("aria-label", text),
-    /** Discs are of class 1, squares of class 0. */
+    /** Discs are of class 0, squares of class 1. */
     mark(marks) {
       const size = marks.length > 9 ? 4.5 : 6.5;
       put(
         points,
         marks.map(([x, y, target]) =>
           target
-            ? svg("circle", { class: "one", cx: across(x), cy: down(y), r: size })
-            : svg("rect", { class: "zero", x: across(x) - size, y: down(y) - size, width: 2 * size, height: 2 * size }),
+            ? svg("rect", { class: "one", x: across(x) - size, y: down(y) - size, width: 2 * size, height: 2 * size })
+            : svg("circle", { class: "zero", cx: across(x), cy: down(y), r: size }),
         ),
       );
     },

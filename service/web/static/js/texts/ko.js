@@ -46,7 +46,7 @@ export default {
   "problem.more": "이 오류의 뜻",
   "problem.page": "이 페이지에서 오류가 발생했습니다. 자세한 내용은 브라우저 콘솔에 있습니다.",
   "problem.undecodable-image": "이미지를 읽을 수 없습니다. 이미지 파일이 아니거나 손상되었습니다.",
-  "problem.image-too-large": "이미지의 화소 수가 너무 많습니다. 더 작은 이미지를 보내세요.",
+  "problem.image-too-large": "이미지의 픽셀 수가 너무 많습니다. 더 작은 이미지를 보내세요.",
   "problem.body-too-large": "요청이 너무 큽니다. 더 작게 나누어 보내세요.",
   "problem.unsupported-media-type": "이 형식의 파일은 읽을 수 없습니다.",
   "problem.invalid-request": "요청에 잘못된 값이 있습니다.",

@@ -37,7 +37,7 @@ export default {
   "xor.data": "Data",
   "xor.data.circle": "Circle",
   "xor.surface": "What the network answers to each pair of inputs",
-  "xor.key": "Disc: 1. Square: 0. Line: where the network says 0.5. Dashed: where the sum of a hidden unit is 0.",
+  "xor.key": "Square: 1. Disc: 0. Line: where the network says 0.5. Dashed: where the sum of a hidden unit is 0.",
   "xor.hidden": "Hidden units",
   "xor.rate": "Learning rate",
   "xor.step": "One step",
@@ -58,7 +58,7 @@ export default {
   "neuron.activation": "Activation",
   "neuron.bias": "bias",
   "neuron.surface": "What the neuron answers to each pair of inputs",
-  "neuron.key": "Disc: 1. Square: 0. Line: where the sum is 0. Ring: the input; drag it or use its sliders.",
+  "neuron.key": "Square: 1. Disc: 0. Line: where the sum is 0. Ring: the input; drag it or use its sliders.",
   "neuron.right": "{right} of 4 points of {task} are on their side of the line.",
   "neuron.solved": "All 4 points of {task} are on their side of the line.",
 
