@@ -129,9 +129,8 @@ def _accuracy(model: nn.Module, split: ImageSplit) -> float:
 
 def write_report(folder: Path, rows: Mapping[str, Row], trainings: str, images: int, measured: int) -> None:
     """Writes the table and the figure; the unchanged network comes first."""
-    title = f"{trainings} on {images} images; the lines are those of the unchanged network"
     figure = Figure(figsize=(5.6, 1.4 + 0.4 * len(rows)), layout="constrained")
-    _draw(figure.subplots(), rows, title)
+    _draw(figure.subplots(), rows)
     save_figure(figure, folder / PLOT)
     base, *others = (row["validation_accuracy"] for row in rows.values())
     level = SIGNIFICANCE / len(others)
@@ -142,6 +141,7 @@ def write_report(folder: Path, rows: Mapping[str, Row], trainings: str, images: 
         f"Each row is {trainings} on the same {images} training images without augmentation; they differ in their "
         f"initial weights and in the order of the images. Validation accuracy is measured on {measured} images.",
         f"![Accuracy by change]({PLOT})",
+        "A dot is a training, a bar the mean of its row. The vertical lines are the means of the unchanged network.",
         table(
             ("change", "parameters", "training accuracy", "validation accuracy", "difference", ""),
             [
@@ -184,7 +184,7 @@ def _p_value(before: Sequence[float], after: Sequence[float]) -> float:
     return float(2 * student.sf(abs(np.mean(after) - np.mean(before)) / sum(parts) ** 0.5, freedom))
 
 
-def _draw(axis: Axes, rows: Mapping[str, Row], title: str) -> None:
+def _draw(axis: Axes, rows: Mapping[str, Row]) -> None:
     for label, figure, colour in (
         ("training images", "train_accuracy", TRAINING),
         ("validation images", "validation_accuracy", MEASURED),
@@ -197,7 +197,7 @@ def _draw(axis: Axes, rows: Mapping[str, Row], title: str) -> None:
             axis.scatter(np.mean(values), height, s=160, color=colour, marker="|", linewidths=2)
     axis.set_yticks(range(len(rows)), list(rows))
     axis.invert_yaxis()
-    axis.set(xlabel="accuracy (a dot for each seed, a bar for their mean)", title=title)
+    axis.set_xlabel("accuracy")
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
 
 
