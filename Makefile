@@ -81,8 +81,8 @@ DATA ?= uoft-cs/cifar10
 train-classification: $(VENV)/.training ## train the CNN and publish it (DATA=hub id or folder; default: the hub's CIFAR-10, as the original PNG)
 	$(BIN)/python -m training classification --data "$(DATA)" --precision bfloat16 --publish --resume
 
-course: $(VENV)/.course ## install what the notebooks of the course need and open them
-	@cd examples/course && exec $(CURDIR)/$(BIN)/jupyter lab
+course: $(VENV)/.course ## install what the notebooks of the course need and open them (LAB=options of JupyterLab, such as --no-browser)
+	@cd examples/course && exec $(CURDIR)/$(BIN)/jupyter lab $(LAB)
 
 clean: ## remove the environment and the caches
 	rm -rf $(VENV) $(LOWEST) $(CLIENTS) $(DOCS) build/site build/doctrees .mypy_cache .ruff_cache .pytest_cache
