@@ -433,6 +433,7 @@ def test_the_code_is_the_request(open_page: OpenPage, server: Server, recorder: 
     path = f"/v1/models/{PANEL_MODELS[panel]}/1/samples/1"
     with server.client() as client:
         sample = client.get(path).content
+    expect(page.get_by_role("button", name="Sample 2")).to_have_attribute("aria-pressed", "true")
     page.get_by_text("This request as code").click()
     expect(page.locator(".code pre")).to_contain_text(path)  # the code follows the answer
     for language in ("curl", "Python", "JavaScript"):

@@ -98,12 +98,12 @@ class AutoencoderRecipe(Recipe[AutoencoderOptions, ImageData]):
     def work(self, run: AutoencoderRun) -> Sequence[Work]:
         data, options = run.data, run.options
         images = len(data.train) + len(data.validation) + len(data.test)
-        judged = _judge_epochs(run) * len(data.train) if len(data.classes) > 1 else 0
+        judged = len(data.classes) > 1
         return (
             # To learn from an image takes the judge about as long as the autoencoder takes to reconstruct it, or 1.5
             # times as long for small ones; the exported graphs see each image several times.
-            Work(name="judge", items=3 * judged // 2),
-            Work(name="evaluation", items=3 * (images + options.generated)),
+            Work(name="judge", items=3 * _judge_epochs(run) * len(data.train) // 2 if judged else 0),
+            Work(name="evaluation", items=3 * (images + (options.generated if judged else 0))),
         )
 
     def learner(self, run: AutoencoderRun, network: nn.Module) -> Reconstruction:
