@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import DESKTOP, PHONE, OpenPage, barriers
+from tests.browser.conftest import DESKTOP, PHONE, WORDS, OpenPage, barriers
 from tests.server import ROOT, Server
 from tests.tiny import write_model
 
@@ -21,7 +21,7 @@ EMBEDDED = {
     "classify": ".bars .value",
     "draw": ".trio figure svg",
     "morph": ".strip img",
-    "importance": ".words mark",
+    "importance": WORDS,
     "numbers": ".contributions .value",
     "typicality": ".typicality strong",
 }

@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import Page, Request, expect
 
 from service.tasks.images import EncodedImage
-from tests.browser.conftest import PHONE, OpenPage, barriers, wait_for_pictures
+from tests.browser.conftest import PHONE, WORDS, OpenPage, barriers, wait_for_pictures, weigh_words
 from tests.browser.recorder import Recorder
 from tests.pictures import encode, photograph
 from tests.server import ROOT, Server
@@ -27,7 +27,7 @@ PANELS = {
     "classify": ".bars .value",
     "detect": ".overlay .box",
     "generate": ".tiles img",
-    "read": ".words mark",
+    "read": WORDS,
     "numbers": ".contributions .value",
     "models": ".measured .interval",
     "status": ".timeline",
@@ -60,6 +60,8 @@ def test_nothing_stands_in_the_way(open_page: OpenPage, look: dict[str, object],
         else:
             page.goto(page.url.partition("#")[0] + f"#/{panel}")
             page.locator(PANELS[panel]).first.wait_for()
+        if panel == "read":
+            weigh_words(page)
         if screenshots:
             name = f"{panel.replace('/', '-')}-{request.node.callspec.id}.png"
             page.screenshot(path=screenshots / name, full_page=True)
@@ -285,6 +287,8 @@ def test_a_text_and_the_words_that_decided(open_page: OpenPage):
     text = "Crude oil prices rose 🛢 after OPEC ministers agreed to cut oil output in Quxborough."
     classify_text(page, text)
     expect(page.locator(".verdict")).to_contain_text("crude oil")
+    expect(page.get_by_text("It does not know 1 of them.")).to_be_visible()
+    weigh_words(page)
     expect(page.locator(".words")).to_have_text(text)
     assert {"Crude", "oil", "OPEC"} & set(page.locator(".words mark.for").all_inner_texts())
     # A word that the model does not know has no weight, and each word is named once.
@@ -293,7 +297,6 @@ def test_a_text_and_the_words_that_decided(open_page: OpenPage):
     assert "oil ×2" in named
     assert len(named) == len(set(named))
     assert not [value for value in page.locator(".contributions .value").all_inner_texts() if "0.00" in value]
-    expect(page.get_by_text("It does not know 1 of them.")).to_be_visible()
     classify_text(page, "!!! 123")
     expect(page.get_by_text("nothing in this input that the model can read")).to_be_visible()
     expect(page.get_by_role("heading", name="Words that decided")).to_be_hidden()
@@ -314,6 +317,8 @@ def test_a_long_text_is_answered_at_once_and_explained_when_asked(open_page: Ope
     expect(explained).to_contain_text("Weighing 512 words")
     # Another text does not wait for the explanation.
     classify_text(page, "Coffee exports of Brazil")
+    expect(page.get_by_text("The model read all 4 words")).to_be_visible()
+    weigh_words(page)
     expect(page.locator(".words")).to_have_text("Coffee exports of Brazil")
 
 

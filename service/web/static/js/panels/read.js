@@ -19,7 +19,7 @@ const SHOWN = 6;
 const PATH = "v1/classify-text";
 // The server tokenises no more characters of a text, and only counts the words of the rest.
 const MOST_CHARACTERS = 100_000;
-const PATIENCE = 4; // seconds that an explanation may take before it waits to be asked for
+const PATIENCE = 4; // seconds that an explanation may take unasked
 
 /** @param inside whether it is part of a section of the course, without what surrounds it on its own page. */
 export function render(root, { models, settings, memory, signal, again, inside = false }) {
@@ -146,6 +146,7 @@ export function render(root, { models, settings, memory, signal, again, inside =
       );
 
     async function begin() {
+      weighing.abort();
       weighing = new AbortController();
       const own = weighing;
       show();
