@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from service.app import create_app
-from service.capture.database import Selection
+from service.capture.database import FILE, Selection
 from service.capture.store import Item, Store
 from service.settings import Settings
 from tests.pictures import encode
@@ -40,7 +40,7 @@ def folder_of(models: Path) -> Path:
 
 def items(models: Path, **where: Any) -> list[Item]:
     """What has been kept so far."""
-    if not folder_of(models).exists():
+    if not (folder_of(models) / FILE).exists():  # the writer makes the folder first
         return []
     with Store(folder_of(models)) as store:
         return list(store.items(Selection(**where)))
