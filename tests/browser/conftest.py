@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, sync_playwright
 
 from tests.server import Server
 from tests.test_docs_page import CHROMIUM
@@ -14,7 +14,8 @@ AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
 PHONE = {"width": 375, "height": 740}
 DESKTOP = {"width": 1280, "height": 900}
 # The words of a text with their weights, or the button that asks for them, which is offered where an answer was slow.
-WORDS = ".words mark, section.card > button"
+WEIGHED, ASKING = ".words mark", "section.card > button"
+WORDS = f"{WEIGHED}, {ASKING}"
 
 
 @pytest.fixture(scope="session")
@@ -105,12 +106,12 @@ def barriers(page: Page) -> list[str]:
     ]
 
 
-def weigh_words(page: Page) -> None:
+def weigh_words(place: Page | Locator) -> None:
     """Returns when the words of a text have their weights, which a busy machine gives only when asked."""
-    page.locator(WORDS).first.wait_for()
-    if (ask := page.locator("section.card > button")).is_visible():
+    place.locator(WORDS).first.wait_for()
+    if (ask := place.locator(ASKING)).is_visible():
         ask.click()
-    page.locator(".words mark").first.wait_for()
+    place.locator(WEIGHED).first.wait_for()
 
 
 def wait_for_pictures(page: Page) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import DESKTOP, PHONE, WORDS, OpenPage, barriers
+from tests.browser.conftest import DESKTOP, PHONE, WORDS, OpenPage, barriers, weigh_words
 from tests.server import ROOT, Server
 from tests.tiny import write_model
 
@@ -152,6 +152,8 @@ def test_the_panels_of_the_page_are_inside(open_page: OpenPage, look: dict[str, 
         place = page.locator(f"[data-panel={name}]")
         place.scroll_into_view_if_needed()
         place.locator(shown).first.wait_for()
+        if name == "importance":
+            weigh_words(place)
         assert place.locator("img[alt=Boxes]").count() == 0  # the panel replaces it
     assert page.locator("h1").count() == 1
     assert page.locator(".problem").count() == 0
