@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 # The command of a run, in its folder.
 _COMMAND = "command.json"
+# A text for the example request that is printed when the run is published.
+_EXAMPLE = "example.txt"
 
 
 class NotPublished(Exception):
@@ -66,13 +68,12 @@ def deliver(run: "Run[Any, Any]", drafts: Sequence[Draft]) -> None:
     if run.cross_validate:
         _cross_validate(run, run.cross_validate)
     lineage.save(run.folder, read_manifest(drafts_of(run.folder)[0]).history)
+    (run.folder / _EXAMPLE).write_text(next((each.example for each in drafts), ""), encoding="utf-8")
     if options.publish:
-        example = next((each.example for each in drafts), "")
         publish_run(
             run.folder,
             options.publishing,
             run.console,
-            example=example,
             ask=run.ask,
             any_name=bool(options.name),
             again=options.resume,
@@ -101,7 +102,6 @@ def publish_run(
     options: PublishOptions,
     console: Console,
     *,
-    example: str = "",
     ask: bool = False,
     any_name: bool = False,
     again: bool = True,
@@ -130,6 +130,8 @@ def publish_run(
             raise NotPublished(f"It is not published, and stays in {folder / DRAFT}.")
     gate = Gate.of(options)
     folders = publish_draft(folder, options.models, gate, any_name=any_name)
+    path = folder / _EXAMPLE
+    example = path.read_text(encoding="utf-8") if path.is_file() else ""
     for line in describe_published(options.models, folders, example, gate.candidates):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     gate.print(console)

@@ -173,6 +173,17 @@ def test_the_command_that_a_training_ends_with_is_answered(
     assert json.loads(answer.stdout)["results"]
 
 
+def test_a_run_that_is_published_later_is_asked_in_the_same_way(
+    said: dict[str, str], home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (run,) = (home / "clone" / "runs").glob("*reviews*")
+    capsys.readouterr()
+    assert main(["publish", str(run), "--models", str(tmp_path), "--yes"]) == 0
+    (command,) = re.findall(r"^ask it: +(curl .*)$", capsys.readouterr().out, re.MULTILINE)
+    assert command in said["reviews.csv"]
+    assert "주문도" in command
+
+
 def test_what_was_found_is_said(said: dict[str, str]):
     assert "Pascal VOC XML in 20 files" in said["cells"]
     assert "reviews.csv: read as cp949" in said["reviews.csv"]
