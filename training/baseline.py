@@ -1,5 +1,6 @@
 """The cheap model that a training has to beat, and what is said when it does not."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -59,6 +60,8 @@ def below_baseline(manifest: ManifestBase) -> str:
     if card is None or figure is None or figure.name != card.figure:
         return ""
     low, high = manifest.intervals.get(figure.name, (figure.value, figure.value))
+    if not math.isfinite(low + high + card.test):
+        return ""
     if (high >= card.test) if card.higher_is_better else (low <= card.test):
         return ""
     interval = f"95 % interval {low:.4g} to {high:.4g}"

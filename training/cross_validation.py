@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     Make = Callable[[Run[Any, Any]], Sequence[Draft]]
 
 PHASE = "cross-validation"
+# Further work of a training that is not done for the network of a fold.
+NOT_IN_FOLDS = ("out-of-distribution score", "histograms", "variants")
 # No fold begins that would end later than this many times the training, or so many seconds.
 _TRAININGS, _SECONDS = 2.0, 600.0
 
@@ -49,9 +51,9 @@ def limit_of(training: float) -> float:
     return max(_TRAININGS * training, _SECONDS)
 
 
-def work(parts: int, training: float) -> Work:
-    """What it adds to the estimate; `training` is in seconds."""
-    return Work(name=PHASE, seconds=min(parts * training, limit_of(training)))
+def work(parts: int, training: float, fold: float) -> Work:
+    """What it adds to the estimate; a training takes `training` seconds, and all of a fold `fold`."""
+    return Work(name=PHASE, seconds=max(fold, min(parts * fold, limit_of(training))))
 
 
 def cross_validate(run: "Run[Any, Any]", make: "Make", training: float) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """What follows a training: drafts in the folder of its run first, then, with --publish, versions."""
 
 import json
+import math
 import shlex
 import shutil
 import time
@@ -25,7 +26,7 @@ from training.export.gate import Gate, comparable_fingerprint
 from training.export.histograms import with_histograms
 from training.export.ood import with_ood
 from training.export.outcome import describe_published
-from training.export.publish import DRAFT, drafts_of, publish_draft, published_as, write_draft
+from training.export.publish import DRAFT, drafts_of, lacking, publish_draft, published_as, write_draft
 from training.export.quantize import with_variants
 from training.options import PublishOptions
 from training.recipe import Draft
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 
 # The command of a run, in its folder.
 _COMMAND = "command.json"
-# A text for the example request that is printed when the run is published.
-_EXAMPLE = "example.txt"
+# What its publication needs of the training: whether --name was given, and a text for the example request.
+_PUBLISHING = "publishing.json"
 
 
 class NotPublished(Exception):
@@ -58,6 +59,8 @@ def deliver(run: "Run[Any, Any]", drafts: Sequence[Draft]) -> None:
     if run.baseline:
         with run.phase("baseline on test"):
             card = run.baseline.card(run.phases.seconds["baseline"])
+            # A figure of too few items may not be a number.
+            card = card if math.isfinite(card.validation + card.test) else None
     for draft in drafts:
         folder = export if len(drafts) == 1 else export / draft.name
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,33 +71,37 @@ def deliver(run: "Run[Any, Any]", drafts: Sequence[Draft]) -> None:
     if run.cross_validate:
         _cross_validate(run, run.cross_validate)
     lineage.save(run.folder, read_manifest(drafts_of(run.folder)[0]).history)
-    (run.folder / _EXAMPLE).write_text(next((each.example for each in drafts), ""), encoding="utf-8")
+    publishing = {"named": bool(options.name), "example": next((each.example for each in drafts), "")}
+    (run.folder / _PUBLISHING).write_text(json.dumps(publishing) + "\n")
     if options.publish:
         publish_run(
             run.folder,
             options.publishing,
             run.console,
             ask=run.ask,
-            any_name=bool(options.name),
             again=options.resume,
         )
     else:
         for each in drafts_of(run.folder):
             _warn_below(run.console, read_manifest(each))
         run.console.print(
-            f"exported to {export}; `{as_typed()} publish {run.folder}` publishes it", highlight=False, soft_wrap=True
+            f"exported to {export}; `{as_typed()} publish {shlex.quote(str(run.folder))}` publishes it",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
 
 
 def _cross_validate(run: "Run[Any, Any]", study_of: Callable[[], Mapping[str, Any]]) -> None:
-    """Adds the study to the cards of the drafts, which are complete without it."""
+    """Adds the study, or that it failed, to the cards of the drafts, which are complete without it."""
+    studies: Mapping[str, Any] = {}
     with run.optional(PHASE):
         studies = study_of()
-        for folder in drafts_of(run.folder):
-            manifest = read_manifest(folder)
-            if study := studies.get(manifest.name):
-                update_record(folder, studies=[*read_record(folder).get("studies", []), study])
-                render_card(folder, manifest)
+    for folder in drafts_of(run.folder):
+        manifest = read_manifest(folder)
+        more = [studies[manifest.name]] if manifest.name in studies else []
+        update_record(folder, studies=[*read_record(folder).get("studies", []), *more], failed=run.phases.failed)
+        render_card(folder, manifest)
 
 
 def publish_run(
@@ -103,13 +110,12 @@ def publish_run(
     console: Console,
     *,
     ask: bool = False,
-    any_name: bool = False,
     again: bool = True,
 ) -> None:
     """Publishes the drafts of a run.
 
-    `any_name` if they may have the name of a model with other labels; `again` if the run may have been published, so
-    that versions with the same files are looked for, and are not published twice.
+    `again` if the run may have been published, so that versions with the same files are looked for, and are not
+    published twice.
 
     Raises:
         NotPublished: one is worse than its baseline, and nobody confirmed that it is to be published.
@@ -125,26 +131,38 @@ def publish_run(
     below = [line for draft in drafts_of(folder) if (line := _warn_below(console, read_manifest(draft)))]
     if below and not options.yes:
         if not ask:
-            raise NotPublished(f"It is not published. `{as_typed()} publish {folder} --yes` publishes it nevertheless.")
+            nevertheless = f"{as_typed()} publish {shlex.quote(str(folder))} --yes"
+            raise NotPublished(f"It is not published. `{nevertheless}` publishes it nevertheless.")
         if console.input("Publish it nevertheless? [y/N] ").strip().lower() not in ("y", "yes"):
             raise NotPublished(f"It is not published, and stays in {folder / DRAFT}.")
-    gate = Gate.of(options)
-    folders = publish_draft(folder, options.models, gate, any_name=any_name)
-    path = folder / _EXAMPLE
-    example = path.read_text(encoding="utf-8") if path.is_file() else ""
-    for line in describe_published(options.models, folders, example, gate.candidates):
+    path, gate = folder / _PUBLISHING, Gate.of(options)
+    publishing = json.loads(path.read_text()) if path.is_file() else {}
+    folders = publish_draft(folder, options.models, gate, any_name=publishing.get("named", False))
+    for line in describe_published(options.models, folders, publishing.get("example", ""), gate.candidates):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     gate.print(console)
 
 
-def remember_command(folder: Path, command: str) -> None:
-    """Writes the command line of a run into its folder, from which `quartet publish` completes it."""
+@contextmanager
+def remembered(folder: Path, command: str) -> Iterator[None]:
+    """Writes the command line of a run into its folder, from which `quartet publish` completes it.
+
+    If it is refused, the earlier one of the folder is put back.
+    """
+    path = folder / _COMMAND
+    before = path.read_bytes() if path.is_file() else None
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _COMMAND).write_text(json.dumps(command) + "\n")
+    path.write_text(json.dumps(command) + "\n")
+    try:
+        yield
+    except ValueError:
+        if before is not None:
+            path.write_bytes(before)
+        raise
 
 
 def completing(options: Any) -> tuple[list[str], str] | None:
-    """The arguments and the program that complete a run without a draft; None if it has one, or no recorded command.
+    """The arguments and the program that complete a run; None if its training has a draft, or no recorded command.
 
     Args:
         options: of `quartet publish`.
@@ -153,7 +171,8 @@ def completing(options: Any) -> tuple[list[str], str] | None:
         ValueError: its training is not complete.
     """
     path = options.run / _COMMAND
-    if drafts_of(options.run) or not path.is_file():
+    drafts, lacks = drafts_of(options.run), lacking(options.run)
+    if (drafts and not lacks) or not path.is_file():
         return None
     command = json.loads(path.read_text())
     words = shlex.split(command)
@@ -171,9 +190,8 @@ def completing(options: Any) -> tuple[list[str], str] | None:
 
 def _warn_below(console: Console, manifest: ManifestBase) -> str:
     if line := below_baseline(manifest):
-        console.print(
-            f"[yellow]{line}. Try more --epochs, another --seed, or more data.", highlight=False, soft_wrap=True
-        )
+        advice = "Try more --epochs, another --seed, or more data."
+        console.print(f"{line}. {advice}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     return line
 
 
@@ -183,8 +201,9 @@ def _write(run: "Run[Any, Any]", draft: Draft, baseline: BaselineCard | None, fo
     data = manifest.data.model_copy(update={"fingerprint": fingerprint})
     score = draft.validation or (draft.evaluator and draft.evaluator.score)
     if baseline and score:
-        baseline = baseline.model_copy(update={"model_validation": score(folder / MODEL)})
-    manifest = manifest.model_copy(update={"data": data, "baseline": baseline})
+        baseline = baseline.model_copy(update={"model_validation": _finite(score(folder / MODEL))})
+    intervals = {name: (low, high) for name, (low, high) in manifest.intervals.items() if math.isfinite(low + high)}
+    manifest = manifest.model_copy(update={"data": data, "baseline": baseline, "intervals": intervals})
     if draft.network is not None and run.options.keep_weights:
         keep_weights(draft.network, folder)
     ood_data = None
@@ -208,6 +227,10 @@ def _write(run: "Run[Any, Any]", draft: Draft, baseline: BaselineCard | None, fo
         warnings=run.data.inspection.warnings,
     )
     return manifest
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 @contextmanager

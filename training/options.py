@@ -61,8 +61,8 @@ class PublishOptions:
         force: make the new version the default although its test figures are worse than those of the version that
             serves; it becomes the candidate otherwise.
         candidate: publish as the candidate, which does not become the default.
-        yes: do not ask: replace a training that was stopped, train however long it takes, and publish a model that is
-            worse than its baseline.
+        yes: do not ask: replace a training that was stopped or a model that was not published, train however long it
+            takes, and publish a model that is worse than its baseline.
     """
 
     models: Path = Path("models")

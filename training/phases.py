@@ -80,18 +80,26 @@ class Phases:
                 file.write(f"{name}:\n{traceback.format_exc()}\n")
             cause = f"{type(error).__name__}: {error}".partition("\n")[0]
             self.console.print(
-                f"[yellow]The {name} failed ({cause}). The version lacks it; {self.folder / FAILURES} has the "
-                "traceback.",
+                f"The {name} failed ({cause}). The version lacks it; {self.folder / FAILURES} has the traceback.",
+                style="yellow",
+                markup=False,
                 highlight=False,
                 soft_wrap=True,
             )
 
 
-def estimate(training: float, items_per_second: float, work: Sequence[Work]) -> tuple[float, str]:
-    """The seconds that training and further work take, and their parts in words; empty if there is but one."""
-    parts = {"training": training}
+def estimate(left: float, whole: float, items_per_second: float, work: Sequence[Work]) -> tuple[float, str]:
+    """The seconds that a command still takes, and their parts in words; empty if there is but one.
+
+    Args:
+        left: seconds that the rest of the training takes.
+        whole: seconds that all of it takes.
+        items_per_second: of validation.
+        work: what follows the training.
+    """
+    parts = {"training": left}
     for each in work:
-        seconds = each.items / items_per_second + each.fits * training + each.seconds
+        seconds = each.items / items_per_second + each.fits * whole + each.seconds
         parts[each.name] = parts.get(each.name, 0.0) + seconds
     named = [f"{name} {duration(seconds)}" for name, seconds in parts.items() if seconds >= _NAMED_SECONDS]
     return sum(parts.values()), ", ".join(named) if len(named) > 1 else ""

@@ -38,6 +38,7 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 # Shorter estimates are not worth a line; longer ones get advice; in seconds.
 _SHORT, _LONG = 5, 600
+_RATE_TEST = "learning-rate test"
 
 
 class Declined(Exception):
@@ -150,15 +151,20 @@ class Run(Generic[OptionsT, DataT]):
             self.settings = dataclasses.replace(self.settings, lr=lr, backbone_lr=backbone_lr)
             return
         before = self.settings.lr
-        with self.phase("learning-rate test"):
+        with self.phase(_RATE_TEST):
             self.settings = find_rate(network, learner, self.settings, self.accelerator)
         self.console.print(f"learning rate: {self.settings.lr:g} (the default is {before:g})", highlight=False)
 
-    def estimate(self, seconds: float, validation: float) -> None:
+    def estimate(self, spent: float, left: float, validation: float) -> None:
         """Says how long the command will take from here, and asks whether to go on; raises Declined if not."""
         pace = len(self.data.division[0]) / max(validation, 1e-9)
-        folds = [cross_validation.work(self.options.cross_validate or 0, seconds)] if self.folds else []
-        left, parts = estimate(seconds, pace, [*self.work, *folds])
+        work, whole = list(self.work), spent + left
+        if self.folds:
+            before = sum(seconds for name, seconds in self.phases.seconds.items() if name != _RATE_TEST)
+            after = [each for each in self.work if each.name not in cross_validation.NOT_IN_FOLDS]
+            fold = before + estimate(whole, whole, pace, after)[0]
+            work.append(cross_validation.work(self.options.cross_validate or 0, whole, fold))
+        left, parts = estimate(left, whole, pace, work)
         self.estimated = time.perf_counter() - self.started + left
         if not self.is_main or (left < _SHORT and not self.ask):
             return
@@ -179,7 +185,8 @@ class Run(Generic[OptionsT, DataT]):
         for split, values in labels.items():
             if absent := absent_classes(classes, values):
                 shown = ", ".join(absent[:10]) + (f" and {len(absent) - 10} more" if len(absent) > 10 else "")
-                self.console.print(f"[yellow]The {split} split has nothing of {shown}: it says nothing about them.")
+                line = f"The {split} split has nothing of {shown}: it says nothing about them."
+                self.console.print(line, style="yellow", markup=False, highlight=False)
 
     def stated(self, *parts: Any) -> dict[str, Any]:
         """Every setting of the training in plain JSON types, for its manifest; `parts` are dataclasses."""

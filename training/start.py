@@ -2,7 +2,9 @@
 
 import dataclasses
 import re
+import shlex
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,9 +12,8 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from service.inference.cards import NAME_PATTERN
-from service.inference.manifest import MANIFEST
 from training.data.added import read_captures
-from training.engine.checkpoint import recorded_settings, unfinished
+from training.engine.checkpoint import recorded_settings
 from training.engine.interrupts import Stopped
 from training.engine.precision import choose_precision
 from training.engine.processes import is_main_process, process_count
@@ -20,7 +21,7 @@ from training.engine.threads import set_threads
 from training.engine.tracking import tracker
 from training.export.gate import Gate
 from training.export.lineage import Lineage
-from training.export.publish import check_name, drafts_of
+from training.export.publish import check_name, drafts_of, lacking, published_as
 from training.options import Options
 from training.recipe import DataT, OptionsT, Recipe
 from training.run import Declined, Run
@@ -56,19 +57,28 @@ def start(
     except KeyboardInterrupt:
         raise Stopped("stopped", "data loading") from None
     lineage = Lineage.of(folder, options.init_from, getattr(options, "teacher", None), resume=options.resume)
-    if not options.resume:
-        _check_earlier(folder, console, ask=ask, yes=options.publishing.yes)
+    models = options.publishing.models
+    if not options.resume and not options.publishing.yes:
+        _check_earlier(folder, data.fingerprint, models, console, ask=ask)
     if is_main_process():
         show(recipe, data, folder, console)
+    check = partial(check_name, models, name, getattr(data, "classes", ()), given=options.name is not None)
     if options.publish:
-        check_name(options.publishing.models, name, getattr(data, "classes", ()), given=options.name is not None)
+        check()
         Gate.of(options.publishing).check(name)
+    else:
+        try:
+            check()
+        except ValueError as error:
+            console.print(f"It could not be published: {error}", style="yellow", markup=False, highlight=False)
     asked = options
     options, lines = recipe.choose(options, data)
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
     options = _choose_precision(recipe, options, data, folder, console)
     accelerator = make_accelerator(options)
+    if (options.cross_validate or 0) > (items := len(data.train) + len(data.validation)):
+        raise ValueError(f"--cross-validate {options.cross_validate}: there are only {items} {recipe.items} to divide")
     if options.cross_validate and accelerator.num_processes > 1:
         raise ValueError("--cross-validate runs in one process: leave it out")
     console.print(
@@ -91,20 +101,26 @@ def start(
     )
 
 
-def _check_earlier(folder: Path, console: Console, *, ask: bool, yes: bool) -> None:
-    """Asks before a training that was stopped is replaced; raises ValueError where nobody can be asked."""
-    drafts = [(draft / MANIFEST).stat().st_mtime for draft in drafts_of(folder)]
-    earlier = unfinished(folder, max(drafts, default=None))
-    if not earlier or yes:
+def _check_earlier(folder: Path, fingerprint: str, models: Path, console: Console, *, ask: bool) -> None:
+    """Asks before a training is replaced that has no other copy; raises ValueError where nobody can be asked."""
+    if earlier := lacking(folder):
+        found, instead = f"a training that {earlier}", "continue it with --resume, "
+    elif _is_only_copy(folder, fingerprint, models):
+        found = "an unpublished model of other data"
+        instead = f"publish it with quartet publish {shlex.quote(str(folder))}, "
+    else:
         return
     if not ask or process_count() > 1:
-        raise ValueError(
-            f"{folder} holds a training that {earlier}. Continue it with --resume, choose another --run-dir, or "
-            "replace it with --yes."
-        )
-    console.print(f"{folder} holds a training that {earlier}; --resume continues it.", highlight=False)
+        raise ValueError(f"{folder} holds {found}: {instead}choose another --run-dir, or replace it with --yes.")
+    console.print(f"{folder} holds {found}: {instead}or replace it.", markup=False, highlight=False)
     if console.input("Replace it? [y/N] ").strip().lower() not in ("y", "yes"):
         raise Declined
+
+
+def _is_only_copy(folder: Path, fingerprint: str, models: Path) -> bool:
+    """Whether a run holds a draft that is not published, and was trained on other data."""
+    trained_on = recorded_settings(folder).get("data", fingerprint)
+    return trained_on != fingerprint and any(not published_as(models, draft) for draft in drafts_of(folder))
 
 
 def _choose_precision(
@@ -163,6 +179,9 @@ def load(recipe: Recipe[OptionsT, DataT], options: OptionsT) -> tuple[DataT, Pat
 def show(recipe: Recipe[OptionsT, DataT], data: DataT, folder: Path, console: Console) -> None:
     """Says what was found in a data set, and draws some of it into the folder of the run."""
     data.inspection.print(console)
-    folder.mkdir(parents=True, exist_ok=True)
-    recipe.draw(data).save(folder / "samples.png")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        recipe.draw(data).save(folder / "samples.png")
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written ({error.strerror}): choose another --run-dir.") from None
     console.print(f"samples: {folder / 'samples.png'}", markup=False, highlight=False, soft_wrap=True)

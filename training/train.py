@@ -8,15 +8,20 @@ from rich.console import Console
 from torch import nn
 
 from training import cross_validation
-from training.delivery import NotPublished, deliver, remember_command
+from training.delivery import NotPublished, deliver, remembered
 from training.engine.checkpoint import FitState
 from training.engine.interrupts import Stopped
 from training.engine.processes import from_main
 from training.engine.progress import duration
 from training.engine.weights import CHECKPOINT, inner_weights, start_from
+from training.export.quantize import CALIBRATION
+from training.phases import Work
 from training.recipe import DataT, Draft, OptionsT, Recipe
 from training.run import Run, as_served
 from training.start import load, show, start
+
+# What the variants of --quantize cost: to read ranges takes as long as so many answers; beside the answers, in seconds.
+_READ_FOR_RANGES, _VARIANT_SECONDS = 4, 20
 
 
 class Unfinished(Exception):
@@ -42,8 +47,8 @@ def train(
     """
     run = start(recipe, options, console, ask=ask)
     run.command, run.ask = command, ask
-    remember_command(run.folder, command)
-    network, state = _train(recipe, run)
+    with remembered(run.folder, command):
+        network, state = _train(recipe, run)
     if run.baseline and run.from_baseline and not state.best_epoch:
         console.print(f"No epoch is better than the baseline, {run.baseline.name}: the model is that.", highlight=False)
     try:
@@ -67,12 +72,21 @@ def _train(recipe: Recipe[OptionsT, DataT], run: Run[OptionsT, DataT]) -> tuple[
     if run.options.init_from:
         start_from(network, run.options.init_from)
     _fit_baseline(recipe, run, network)
-    run.work, run.advice = recipe.work(run), recipe.advice(run)
+    run.work, run.advice = [*recipe.work(run), *_variants(run)], recipe.advice(run)
     trained = recipe.training_network(run, network)
     state = run.fit(trained, recipe.learner(run, trained), recipe.origin(run))
     if trained is not network:
         network.load_state_dict(inner_weights(trained.state_dict()))
     return as_served(network), state
+
+
+def _variants(run: Run[OptionsT, DataT]) -> list[Work]:
+    """What --quantize adds: two graphs answer the validation split, a variant answers test, and its ranges are read."""
+    if not run.options.quantize:
+        return []
+    data = run.data
+    items = 2 * len(data.validation) + len(data.test) + _READ_FOR_RANGES * min(CALIBRATION, len(data.train))
+    return [Work(name="variants", items=items, seconds=_VARIANT_SECONDS)]
 
 
 def _make(kind: type[Recipe[OptionsT, DataT]], run: Run[OptionsT, DataT]) -> Sequence[Draft]:

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from service.inference.cards import BaselineCard, MainFigure
@@ -26,6 +28,7 @@ class Manifest:
         (Manifest(0.80, (0.70, 0.88), 0.95, figure="map"), False),
         (Manifest(0.30, (0.25, 0.35), 0.20, higher_is_better=False), True),
         (Manifest(0.10, (0.05, 0.15), 0.20, higher_is_better=False), False),
+        (Manifest(math.nan, None, 0.20), False),
     ],
 )
 def test_a_model_is_worse_than_its_baseline_beyond_its_interval(manifest, is_below):

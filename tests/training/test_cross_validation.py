@@ -54,6 +54,8 @@ def test_what_fails_costs_only_the_study(train, tmp_path, capsys, monkeypatch):
     assert train() == 0
     assert "The cross-validation failed (ZeroDivisionError" in capsys.readouterr().out
     assert (tmp_path / "run" / "export" / "manifest.json").is_file()
+    card = (tmp_path / "run" / "export" / "report" / "README.md").read_text()
+    assert "without the following parts, which failed: cross-validation" in card
 
 
 def test_ctrl_c_says_in_which_part(train, tmp_path, capsys, monkeypatch):
@@ -82,4 +84,12 @@ def test_what_cannot_be_cross_validated_is_refused(train, capsys, more, message)
 
 def test_the_estimate_counts_the_parts_up_to_the_limit():
     assert (limit_of(10), limit_of(1000)) == (600, 2000)
-    assert [work(5, seconds).seconds for seconds in (10, 200, 1000)] == [50, 600, 2000]
+    assert [work(5, seconds, seconds).seconds for seconds in (10, 200, 1000)] == [50, 600, 2000]
+    assert [work(5, 10, fold).seconds for fold in (20, 300, 700)] == [100, 600, 700]  # the first is always done
+
+
+def test_more_parts_than_items_are_refused(train, tmp_path, capsys):
+    path = tmp_path / "colours.txt"
+    path.write_text("\n".join(path.read_text().splitlines()[:30]))
+    assert train("--cross-validate", "30") == 1
+    assert "--cross-validate 30: there are only 24 colours to divide" in capsys.readouterr().err

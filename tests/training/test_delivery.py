@@ -1,3 +1,6 @@
+import json
+import math
+import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -10,7 +13,7 @@ from service.inference.manifest import GOLDEN, MODEL
 from service.tasks.registry import read_manifest
 from training import delivery
 from training.baseline import Baseline
-from training.delivery import NotPublished, completing, deliver, publish_run, remember_command
+from training.delivery import NotPublished, completing, deliver, publish_run, remembered
 from training.export.graph import write_golden
 from training.export.publish import drafts_of
 from training.options import Options, PublishOptions
@@ -109,7 +112,8 @@ def test_a_run_without_a_draft_is_completed_by_its_command(program, run, draft, 
     folder = tmp_path / "run"
     options = SimpleNamespace(run=folder, models=tmp_path / "models", force=False, candidate=True, yes=False)
     assert completing(options) is None
-    remember_command(folder, f"{program} 'my data' --publish")
+    with remembered(folder, f"{program} 'my data' --publish"):
+        pass
     with pytest.raises(
         ValueError, match=rf"did not complete an epoch. To go on with it: {program} 'my data' --publish "
     ):
@@ -121,6 +125,51 @@ def test_a_run_without_a_draft_is_completed_by_its_command(program, run, draft, 
     ]  # fmt: skip
     deliver(run(), [draft("one")])
     assert completing(options) is None
+
+
+def test_a_draft_of_an_earlier_training_is_not_published(run, draft, tmp_path):
+    options = SimpleNamespace(run=tmp_path / "run", models=tmp_path / "models", force=False, candidate=False, yes=False)
+    with remembered(options.run, "quartet train data"):
+        deliver(run(), [draft("one")])
+    assert completing(options) is None
+    written = (options.run / "export" / "manifest.json").stat().st_mtime
+    for epoch in (1, 2):
+        torch.save({"settings": {"epochs": 2}, "state": {"epoch": epoch}}, options.run / "checkpoint.pt")
+        os.utime(options.run / "checkpoint.pt", (written + 1, written + 1))
+        if epoch == 1:
+            with pytest.raises(ValueError, match="its training was stopped in epoch 2 of 2"):
+                completing(options)
+        else:
+            assert completing(options)[0][:4] == ["train", "data", "--resume", "--publish"]
+
+
+def test_a_refused_command_does_not_replace_the_earlier_one(tmp_path):
+    with remembered(tmp_path, "quartet train data"):
+        pass
+    with pytest.raises(ValueError, match="other settings"), remembered(tmp_path, "quartet train data --lr 2"):
+        raise ValueError("other settings")
+    assert json.loads((tmp_path / "command.json").read_text()) == "quartet train data"
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_name_that_was_given_holds_when_the_run_is_published_later(named, run, draft, tmp_path):
+    deliver(run(publish=True), [draft("one")])
+    path = tmp_path / "models" / "one" / "1" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"labels": ["ash", "elm", "oak"]}))
+    deliver(run(name="one" if named else None), [draft("one")])
+    publish = partial(publish_run, tmp_path / "run", PublishOptions(models=tmp_path / "models"), run().console)
+    if named:
+        publish(again=False)
+        assert (tmp_path / "models" / "one" / "2").is_dir()
+    else:
+        with pytest.raises(ValueError, match="repeat the command of the training with --resume --publish and a --name"):
+            publish(again=False)
+
+
+def test_figures_that_are_no_numbers_are_left_out(run, draft, tmp_path):
+    line = Baseline(name="a line", figure="accuracy", validation=math.nan, items=7, test=lambda: 0.5)
+    deliver(run(baseline=line), [draft("one")])
+    assert read_manifest(tmp_path / "run" / "export").baseline is None
 
 
 def test_the_card_has_the_figure_of_the_model_on_validation(run, draft, tmp_path):

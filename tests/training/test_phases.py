@@ -34,15 +34,19 @@ def test_ctrl_c_names_the_innermost_phase(phases, error, message):
 def test_an_optional_phase_may_fail(phases, console, tmp_path):
     with phases.optional("report"):
         raise IndexError("no such word")
-    assert phases.failed == ["report"]
+    with phases.optional("score"):
+        raise OSError("cannot open [/data/x]")
+    assert "The score failed (OSError: cannot open [/data/x])" in console.file.getvalue()
+    assert phases.failed == ["report", "score"]
     assert "The report failed (IndexError: no such word). The version lacks it" in console.file.getvalue()
     assert "Traceback" in (tmp_path / "run" / FAILURES).read_text()
     with pytest.raises(Stopped), phases.optional("plots"):
         raise KeyboardInterrupt
-    assert phases.failed == ["report"]
+    assert phases.failed == ["report", "score"]
 
 
 def test_an_estimate_adds_up_its_parts():
     work = [Work(name="cross-validation", fits=5), Work(name="evaluation", items=200, seconds=3)]
-    assert estimate(10, 50, work) == (67, "training 10 s, cross-validation 50 s, evaluation 7 s")
-    assert estimate(60, 50, [Work(name="evaluation", items=1)]) == (60.02, "")
+    assert estimate(10, 10, 50, work) == (67, "training 10 s, cross-validation 50 s, evaluation 7 s")
+    assert estimate(2, 10, 50, work) == (59, "cross-validation 50 s, evaluation 7 s")  # resumed
+    assert estimate(60, 60, 50, [Work(name="evaluation", items=1)]) == (60.02, "")

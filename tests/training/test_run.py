@@ -1,4 +1,5 @@
 import dataclasses
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from training.classification.options import ClassificationOptions
 from training.classification.recipe import ClassificationRecipe
 from training.engine.weights import WEIGHTS, best_weights, start_from
 from training.options import BackboneFitOptions, PublishOptions, short_name
+from training.phases import Work
 from training.run import Declined, as_served
 
 
@@ -179,7 +181,7 @@ def test_a_training_that_was_stopped_is_not_replaced_without_a_word(start, train
     monkeypatch.setattr(console, "input", lambda _: "n")
     with pytest.raises(Declined):
         start(ask=True)
-    assert "is complete after 2 epochs, but was not exported; --resume continues it" in console.file.getvalue()
+    assert "is complete after 2 epochs, but was not exported: continue it with --resume, or" in console.file.getvalue()
     monkeypatch.setattr(console, "input", lambda _: "y")
     start(ask=True)
     start(yes=True)
@@ -187,6 +189,46 @@ def test_a_training_that_was_stopped_is_not_replaced_without_a_word(start, train
     (tmp_path / "run" / "export").mkdir()
     (tmp_path / "run" / "export" / "manifest.json").touch()
     start()
+
+
+def test_the_only_copy_of_a_model_of_other_data_is_not_replaced_without_a_word(start, trained, monkeypatch, tmp_path):
+    trained()
+    (tmp_path / "run" / "export").mkdir()
+    (tmp_path / "run" / "export" / "manifest.json").touch()
+    copies = {"found": None}
+    monkeypatch.setattr("training.start.published_as", lambda models, draft: copies["found"])
+    start()
+    recorded = tmp_path / "run" / "checkpoint.pt"
+    saved = torch.load(recorded)
+    torch.save(saved | {"settings": saved["settings"] | {"data": "sha256:other"}}, recorded)
+    os.utime(recorded, (1, 1))
+    with pytest.raises(ValueError, match=r"run holds an unpublished model of other data: publish it with quartet pub"):
+        start()
+    copies["found"] = "classifier/1"
+    start()
+
+
+def test_a_resumed_training_is_estimated_with_its_validation_and_its_folds(start, trained, console):
+    _, _, state = trained()
+    assert state.validation_seconds > 0
+    run = start(yes=True)
+    run.folds = True
+    run.options = dataclasses.replace(run.options, cross_validate=5)
+    run.phases.seconds["baseline"] = 4
+    run.work = [Work(name="export and evaluation", seconds=16), Work(name="histograms", seconds=100)]
+    run.estimate(90, 10, 1)
+    assert "This will take at most 12:06 min" in console.file.getvalue()  # 10 + 16 + 100 + 5 * (4 + 100 + 16)
+
+
+def test_a_class_name_is_not_markup(start, console):
+    start().warn_of_absent(("[/b]", "[misc]"), {"test": np.array([], np.int64)})
+    assert "The test split has nothing of [/b], [misc]" in console.file.getvalue()
+
+
+def test_a_folder_that_cannot_be_written_is_named(start, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"file/run cannot be written \(Not a directory\): choose another --run-dir"):
+        start(run_dir=tmp_path / "file" / "run")
 
 
 @pytest.mark.parametrize("safe", [True, False])
@@ -214,7 +256,7 @@ def test_a_rate_that_was_found_is_kept_when_the_training_continues(trained, forg
 def test_a_long_training_gets_advice(start, console):
     run = start()
     run.advice = ["--epochs 10", "a smaller --image-size"]
-    run.estimate(500, 1)
+    run.estimate(0, 500, 1)
     assert "Faster" not in console.file.getvalue()
-    run.estimate(700, 1)
+    run.estimate(0, 700, 1)
     assert "Faster: --epochs 10; a smaller --image-size." in console.file.getvalue()

@@ -154,6 +154,9 @@ def load_detection(
     empty = sum(not len(boxes) for boxes in splits["train"].boxes)
     if empty == len(splits["train"]):
         raise DataError(f"{source}: no training image has a box.")
+    for name in ("validation", "test"):
+        if not any(map(len, splits[name].boxes)):
+            raise DataError(f"{source}: none of the {len(splits[name])} {name} images has a box: add some that have.")
     counts = {name: len(split) for name, split in splits.items()}
     describe_splits(inspection, counts, [name for name in counts if name not in given], "images")
     labels = np.concatenate([indices for split in splits.values() for indices in split.labels])

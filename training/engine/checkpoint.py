@@ -32,6 +32,7 @@ class FitState:
         step_seconds: that these steps took.
         sums: of each figure of these steps, weighted by items.
         resumed: after which epochs it was continued from a checkpoint.
+        validation_seconds: that the last pass over the validation items took.
     """
 
     epoch: int = 0
@@ -46,6 +47,7 @@ class FitState:
     step_seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
     resumed: list[int] = field(default_factory=list)
+    validation_seconds: float = 0.0
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
@@ -58,13 +60,13 @@ def read(path: Path, described: Mapping[str, Any], model: nn.Module, device: tor
     """The checkpoint of a training with these settings and this network.
 
     Raises:
-        ValueError: it was made with other settings (except for more epochs and another patience) or with another
-            network.
+        ValueError: it was made with other settings (except for epochs that are not over, and another patience) or with
+            another network.
     """
     # Of several processes on a CPU, the device is called cpu:0, which `load` does not know.
     saved: dict[str, Any] = torch.load(path, map_location="cpu" if device.type == "cpu" else device, weights_only=True)
     before = {"patience": 0, **saved["settings"]}
-    free = {"patience", "epochs"} if described["epochs"] > before["epochs"] else {"patience"}
+    free = {"patience", "epochs"} if described["epochs"] >= saved["state"]["epoch"] else {"patience"}
     names = [n for n in {**before, **described} if n not in free and before.get(n) != described.get(n)]
     if names:
         changed = ", ".join(f"{name} {before.get(name)}, now {described.get(name)}" for name in names)

@@ -38,11 +38,12 @@ _ALL_TOLD, _TOLD_SECONDS = 20, 0.5
 class Watch(Protocol):
     """An observer of a training."""
 
-    def estimate(self, seconds: float, validation: float) -> None:
+    def estimate(self, spent: float, left: float, validation: float) -> None:
         """Called once, after the first steps; may raise to end the training.
 
         Args:
-            seconds: that the rest of the training will take.
+            spent: seconds that the training has taken, before it was resumed too.
+            left: seconds that the rest of it will take.
             validation: seconds that a pass over the validation items takes.
         """
 
@@ -161,7 +162,7 @@ class _Training:
         self._sums: dict[str, Tensor] = {}
         self.state, self.best = FitState(), dict[str, Tensor]()
         self._estimated, self._taken, self._since = watch is None, 0, time.perf_counter()
-        self._validation_seconds, self._told = 0.0, -math.inf
+        self._told = -math.inf
 
     @property
     def position(self) -> str:
@@ -217,8 +218,8 @@ class _Training:
         """Continues from the checkpoint, if there is one.
 
         Raises:
-            ValueError: it was made with other settings (except for more epochs and another patience) or with another
-                network.
+            ValueError: it was made with other settings (except for epochs that are not over, and another patience) or
+                with another network.
         """
         path, device, epochs = self._path, self._accelerator.device, self._settings.epochs
         if not path.is_file():
@@ -237,7 +238,7 @@ class _Training:
         within = f", {state.step} steps into the next" if state.step else ""
         self._console.print(f"Resuming after epoch {state.epoch} of {epochs}{within}.")
         before = saved["settings"]["epochs"]
-        if epochs > before and state.epoch:
+        if epochs != before and 0 < state.epoch < epochs:
             self._console.print(
                 f"The learning rate follows the schedule of {epochs} epochs from here on, not that of {before}."
             )
@@ -246,7 +247,7 @@ class _Training:
         """The figures on the validation split of the weights that would be kept now."""
         started = time.perf_counter()
         figures = from_main(self._accelerator, self._learner.validate(self._evaluated.eval(), self._accelerator))
-        self._validation_seconds = time.perf_counter() - started
+        self.state.validation_seconds = time.perf_counter() - started
         return figures
 
     def _epoch(self, interrupts: Interrupts) -> dict[str, float]:
@@ -278,7 +279,10 @@ class _Training:
         sums: dict[str, Tensor] = accelerator.reduce(self._sums, "mean")
         means = {f"train_{name}": value.item() / state.items for name, value in sums.items()}
         if not math.isfinite(means["train_loss"]):
-            raise FloatingPointError(f"the loss became {means['train_loss']} in epoch {state.epoch + 1}: lower --lr")
+            instead = f", or keep the best epoch so far with --resume --epochs {state.epoch}" if state.epoch else ""
+            raise FloatingPointError(
+                f"the loss became {means['train_loss']} in epoch {state.epoch + 1}: lower --lr{instead}"
+            )
         lr = settings.lr * schedule((state.epoch + 1) / settings.epochs, settings.warmup)
         return {**means, "lr": lr, f"{learner.unit}_per_second": self._rate}
 
@@ -320,7 +324,7 @@ class _Training:
     def _seconds_left(self) -> float:
         state, epochs = self.state, self._settings.epochs
         steps = (epochs - state.epoch) * self._steps - state.step
-        return steps * state.step_seconds / max(state.step, 1) + (epochs - state.epoch) * self._validation_seconds
+        return steps * state.step_seconds / max(state.step, 1) + (epochs - state.epoch) * state.validation_seconds
 
     def _estimate(self, bar: Bar) -> float:
         """Reports once, after a few steps, how long the training will take; returns the seconds that this took."""
@@ -331,7 +335,8 @@ class _Training:
         self._estimated = True
         began = time.perf_counter()
         with bar.hidden():
-            self._watch.estimate(self._seconds_left, self._validation_seconds)
+            state = self.state
+            self._watch.estimate(state.seconds + state.step_seconds, self._seconds_left, state.validation_seconds)
         return time.perf_counter() - began
 
     def _status(self) -> dict[str, float]:

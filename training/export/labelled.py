@@ -55,7 +55,7 @@ class Figure:
     @property
     def verdict(self) -> str:
         """Whether the figure differs from the card's beyond the 95 % intervals; empty if that is unknown."""
-        if self.difference is None:
+        if self.difference is None or not np.isfinite(self.difference).all():
             return ""
         low, high = self.difference
         if low <= 0 <= high:

@@ -4,13 +4,13 @@ The items take the way of the service's: its decoding, its pipeline, the exporte
 """
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_json
 from rich.console import Console
 
 from quartet.offline.scoring.engine import Engine, Job
@@ -69,7 +69,7 @@ def measure(folder: Path, options: Any, console: Console) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if output:
         document = _document(f"{manifest.name}/{folder.name}", options.data, labelled, findings, unusual)
-        output.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+        output.write_bytes(to_json(document, indent=1, inf_nan_mode="null") + b"\n")
         console.print(f"written to {output}", markup=False, highlight=False, soft_wrap=True)
 
 

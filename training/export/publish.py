@@ -12,6 +12,7 @@ from service.inference.manifest import MANIFEST, InvalidModel, check_files, sha2
 from service.inference.session import Session
 from service.inference.variants import graphs
 from service.inference.versions import versions_in
+from training.engine.checkpoint import unfinished
 from training.engine.weights import WEIGHTS
 from training.export.gate import Gate
 from training.registry import read_manifest
@@ -21,9 +22,11 @@ from training.report.card import render_card
 Write = Callable[[Path], ManifestBase]
 # Where a training leaves its version, below the folder of its run.
 DRAFT = "export"
+_RENAME = "give yours a name of its own with --name"
+_RENAME_LATER = "repeat the command of the training with --resume --publish and a --name of its own"
 
 
-def check_name(root: Path, name: str, classes: Sequence[str], *, given: bool) -> None:
+def check_name(root: Path, name: str, classes: Sequence[str], *, given: bool, advice: str = _RENAME) -> None:
     """Raises ValueError if the name is that of a model with other labels, unless the user has given it."""
     found = versions_in(root / name) if not given and (root / name).is_dir() else []
     for version in found[:1]:
@@ -31,8 +34,7 @@ def check_name(root: Path, name: str, classes: Sequence[str], *, given: bool) ->
             labels = read_manifest(root / name / version).labels
             if set(labels) != set(classes):
                 raise ValueError(
-                    f"{root / name} holds a model of other labels ({', '.join(labels[:5]) or 'none'}…): give yours a "
-                    "name of its own with --name."
+                    f"{root / name} holds a model of other labels ({', '.join(labels[:5]) or 'none'}…): {advice}."
                 )
 
 
@@ -72,6 +74,15 @@ def drafts_of(run: Path) -> list[Path]:
     return [manifest.parent for manifest in sorted([*export.glob(MANIFEST), *export.glob(f"*/{MANIFEST}")])]
 
 
+def lacking(run: Path) -> str:
+    """What a run lacks, in words: the end of its training, or its export; empty if nothing, or there is no run.
+
+    A draft that is older than the checkpoint is of an earlier training.
+    """
+    written = [(draft / MANIFEST).stat().st_mtime for draft in drafts_of(run)]
+    return unfinished(run, max(written, default=None))
+
+
 def published_as(models: Path, draft: Path) -> str | None:
     """`NAME/VERSION` of the newest version that has the files of a draft; None if there is none."""
     manifest = read_manifest(draft)
@@ -97,7 +108,7 @@ def publish_draft(run: Path, models: Path, gate: Gate | None = None, *, any_name
     for draft in drafts:
         manifest = read_manifest(draft)
         check_files(draft, manifest, manifest.files)
-        check_name(models, manifest.name, manifest.labels, given=any_name)
+        check_name(models, manifest.name, manifest.labels, given=any_name, advice=_RENAME_LATER)
         versions.append((manifest.name, partial(_copy_draft, draft, manifest)))
     return publish(models, versions, gate)
 

@@ -267,6 +267,8 @@ def _divide(
             parts["train"], parts[name] = rows[kept], rows[taken]
     if not all(map(len, parts.values())):
         raise DataError(f"{source}: too few rows to hold out test and validation rows.")
+    if classes is None and len(parts["test"]) < 2:
+        raise DataError(f"{source}: R² needs two test rows or more, and there is one.")
     return {name: parts[name] for name in ("train", "validation", "test")}
 
 

@@ -100,6 +100,14 @@ class TabularRecipe(Recipe[TabularOptions, TabularData]):
         target = f"{len(data.classes)} classes" if data.classes else "a number"
         return f" of {len(data.columns)} columns; {data.target}: {target}"
 
+    def choose(self, options: TabularOptions, data: TabularData) -> tuple[TabularOptions, Sequence[str]]:
+        asked = options.cross_validate
+        if asked and not possible_folds(_train_and_validation(data), data.kind, asked):
+            raise ValueError(
+                f"--cross-validate {asked}: two classes need rows for it, and one of them {asked}; use fewer parts"
+            )
+        return options, ()
+
     def settings(self, options: TabularOptions, data: TabularData) -> FitSettings:
         # The steps of an epoch are some sixty at least, and a few hundred at most.
         batch = min(256, max(DEFAULTS.batch_size, 2 ** round(math.log2(len(data.train) / 60))))
@@ -218,7 +226,7 @@ class _Epochs:
     def __init__(self, bar: Bar) -> None:
         self._bar = bar
 
-    def estimate(self, seconds: float, validation: float) -> None:
+    def estimate(self, spent: float, left: float, validation: float) -> None:
         """That of the whole run was made before."""
 
     def epoch(self, number: int, figures: Mapping[str, float]) -> None:

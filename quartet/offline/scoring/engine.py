@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from quartet.console import did_you_mean
 from quartet.offline.scoring.columns import choose_columns
-from quartet.offline.scoring.sources import NOTHING, BadItem, Item, UnusableJob
+from quartet.offline.scoring.sources import NOTHING, BadItem, Item, UnusableJob, printable
 from service.errors import InferenceFailed, InvalidRequest, QuartetError
 from service.inference.device import available_cpus
 from service.inference.leases import Lease, Version
@@ -364,15 +364,15 @@ def _read_image(value: Any, base: Path) -> Any:
     if not isinstance(value, str):
         return InvalidRequest("The row holds neither the bytes of an image nor the path of one.")
     try:
-        return Upload(value, (base / value).read_bytes())
+        return Upload(name, (base / value).read_bytes())
     except OSError as error:
-        return InvalidRequest(f"{value}: cannot be read: {error.strerror}.")
+        return InvalidRequest(f"{name}: cannot be read: {error.strerror}.")
 
 
 def _path_of(value: Any) -> str | None:
-    """The path of an image; None if it has none."""
+    """The path of an image, to be shown; None if it has none."""
     path = value.get("path") if isinstance(value, dict) else value
-    return path if isinstance(path, str) else None
+    return printable(path) if isinstance(path, str) else None
 
 
 def _row(row: int, outcome: Any, more: Mapping[str, Any] = NOTHING) -> dict[str, Any]:

@@ -173,7 +173,7 @@ class _Texts(_Files):
 
     def items(self, start: int, columns: Sequence[str], carried: Mapping[str, str] = NOTHING) -> Iterator[Item]:  # noqa: ARG002
         for row, name in self._names(start):
-            cells: dict[str, Any] = {"name": name}
+            cells: dict[str, Any] = {"name": printable(name)}
             record: Any = cells
             try:
                 cells["text"] = (self.base / name).read_text("utf-8-sig")
@@ -407,6 +407,11 @@ def _record(line: bytes) -> dict[str, Any] | BadItem:
 def images_below(folder: Path) -> Iterator[Path]:
     """The images below a folder; see `files_below`."""
     return files_below(folder, IMAGE_SUFFIXES)
+
+
+def printable(path: str) -> str:
+    """A path with ? for bytes that are not UTF-8."""
+    return path.encode(errors="replace").decode()
 
 
 def files_below(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:

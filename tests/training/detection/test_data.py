@@ -93,6 +93,14 @@ def test_a_class_that_occurs_only_in_the_test_split_is_unknown(tmp_path):
         load_detection(source)
 
 
+def test_a_split_without_a_box_is_refused(tmp_path):
+    source = write_yolo(tmp_path, train=range(6), val=range(100, 102), test=range(200, 202))
+    for path in (tmp_path / "test" / "labels").iterdir():
+        path.write_text("")
+    with pytest.raises(DataError, match="none of the 2 test images has a box: add some that have"):
+        load_detection(source)
+
+
 def test_an_unreadable_image_is_named(tmp_path):
     source = write_coco(tmp_path, train=range(8), valid=range(100, 102), test=range(200, 202))
     whole = encode(scene(3)[0])

@@ -176,7 +176,7 @@ def test_run_without_resume_starts_anew(tiny_cnn, train_on, tmp_path):
     assert without_times(again.history) == without_times(state.history)
 
 
-@pytest.mark.parametrize("change", [{"lr": 0.3}, {"epochs": 1}, {"seed": 1}])
+@pytest.mark.parametrize("change", [{"lr": 0.3}, {"epochs": 1}, {"seed": 1}])  # two epochs are over
 def test_checkpoint_of_other_settings_is_refused(tiny_cnn, train_on, tmp_path, change):
     train_on(tiny_cnn(), tmp_path, dataclasses.replace(SETTINGS, epochs=2))
     with pytest.raises(ValueError, match="was made with other settings"):
@@ -190,6 +190,21 @@ def test_a_finished_run_goes_on_if_it_is_to_have_more_epochs(tiny_cnn, train_on,
     assert "Resuming after epoch 2 of 3." in console.file.getvalue()
     with pytest.raises(ValueError, match="lr"):
         train_on(tiny_cnn(), tmp_path, dataclasses.replace(SETTINGS, epochs=4, lr=0.3), resume=True)
+
+
+def test_a_loss_that_is_no_number_leaves_the_epochs_before_it(tiny_cnn, train_on, tmp_path, monkeypatch):
+    first, four = tiny_cnn(), dataclasses.replace(SETTINGS, epochs=4)
+    real = Classification.loss
+
+    def loss(self, network, batch, step):
+        value, figures = real(self, network, batch, step)
+        return value * (math.nan if step.epoch == 2 else 1), figures
+
+    monkeypatch.setattr(Classification, "loss", loss)
+    with pytest.raises(FloatingPointError, match=r"in epoch 3: lower --lr, or keep .* with --resume --epochs 2$"):
+        train_on(first, tmp_path, four)
+    state = train_on(tiny_cnn(), tmp_path, dataclasses.replace(four, epochs=2), resume=True)
+    assert (state.epoch, len(state.history)) == (2, 2)
 
 
 class Plateau(Classification):
@@ -208,8 +223,8 @@ class Watch:
     def __init__(self):
         self.estimates, self.epochs = [], []
 
-    def estimate(self, seconds, validation):
-        self.estimates.append(seconds)
+    def estimate(self, spent, left, validation):
+        self.estimates.append(left)
 
     def epoch(self, number, figures):
         self.epochs.append((number, figures["validation_accuracy"]))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tests.tiny_tabular import write_tabular
 from tests.tiny_text import write_topics
 from training.__main__ import main
 from training.detection import evaluation
+from training.export.labelled import Figure
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,13 @@ def test_a_figure_that_fell_is_called_worse(evaluate, models, tmp_path):
     low, high = found["figures"]["accuracy"]["difference_interval"]
     assert low < high < 0
     assert ": worse" in said
+
+
+def test_a_figure_that_is_no_number_is_neither_better_nor_worse():
+    assert (
+        Figure(name="r2", value=math.nan, interval=(math.nan, math.nan), card=0.8, card_interval=(0.7, 0.9)).verdict
+        == ""
+    )
 
 
 def test_a_damaged_image_and_an_unknown_label_are_named(evaluate, tmp_path):

@@ -5,6 +5,7 @@ from training.data.dataset import DataError
 from training.options import FitOptions
 from training.tabular.data import load_table
 from training.tabular.options import TabularOptions
+from training.tabular.recipe import TabularRecipe
 
 
 def load(source, target=None, seed=None, **options):
@@ -78,6 +79,17 @@ def test_missing_values_are_nan(tmp_path):
 def test_data_that_cannot_be_learned_from_is_refused_with_the_reason(tmp_path, lines, target, message):
     with pytest.raises(DataError, match=message):
         load(write(tmp_path / "x.csv", lines), target)
+
+
+def test_one_test_row_measures_no_regression(tmp_path):
+    with pytest.raises(DataError, match="R² needs two test rows or more, and there is one"):
+        load(write(tmp_path / "x.csv", ["a,b", "1,2.5", "2,3.5", "3,4.5", "4,5.5"]), "b", kind="regression")
+
+
+def test_cross_validation_that_is_not_possible_is_refused(tmp_path):
+    data = load(write(tmp_path / "x.csv", people()), "kind")
+    with pytest.raises(ValueError, match="--cross-validate 99: two classes need rows for it, and one of them 99"):
+        TabularRecipe().choose(TabularOptions(data="x", cross_validate=99), data)
 
 
 def customers(rows=200, missing="?"):

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import datetime
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,22 @@ async def test_images_of_a_folder(settings: Settings, tmp_path: Path):
     )
     metadata = pq.read_schema(output).metadata
     assert (metadata[b"quartet.model"], metadata[b"quartet.version"]) == (b"classifier", b"1")
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".csv"])
+async def test_a_file_name_that_is_not_utf_8(settings: Settings, tmp_path: Path, suffix: str):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(encode(solid("red")))
+    output = tmp_path / f"out{suffix}"
+    summary = await score(Job("classifier"), folder, output, settings)
+    assert (summary.rows, summary.errors) == (1, 0)
+    assert b"caf?.png" in output.read_bytes()
+    (folder / os.fsdecode(b"caf\xe9.txt")).write_text("tin rose")
+    output = tmp_path / f"texts{suffix}"
+    summary = await score(Job("topics"), folder, output, settings)
+    assert (summary.rows, summary.errors) == (1, 0)
+    assert b"caf?.txt" in output.read_bytes()
 
 
 async def test_images_of_a_table(settings: Settings, tmp_path: Path):
