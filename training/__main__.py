@@ -73,8 +73,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m training
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=_QUIET)
-            # Lines are wrapped for terminals, and not for files.
-            console = Console(quiet=not is_main_process(), soft_wrap=not sys.stdout.isatty())
+            # Lines are wrapped for terminals, and not for files. Names of classes and files may have brackets.
+            console = Console(quiet=not is_main_process(), soft_wrap=not sys.stdout.isatty(), markup=False)
             _run(name, options, console, again)
     except Declined:
         return _fail("nothing was trained.")

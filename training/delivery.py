@@ -67,7 +67,7 @@ def deliver(run: "Run[Any, Any]", drafts: Sequence[Draft]) -> None:
         with run.phase("export and evaluation"):
             write_draft(folder, partial(_write, run, draft, card))
         if line := beside_baseline(read_manifest(folder)):
-            run.console.print(f"{draft.name}: {line}", markup=False, highlight=False, soft_wrap=True)
+            run.console.print(f"{draft.name}: {line}", highlight=False, soft_wrap=True)
     if run.cross_validate:
         _cross_validate(run, run.cross_validate)
     lineage.save(run.folder, read_manifest(drafts_of(run.folder)[0]).history)
@@ -86,7 +86,6 @@ def deliver(run: "Run[Any, Any]", drafts: Sequence[Draft]) -> None:
             _warn_below(run.console, read_manifest(each))
         run.console.print(
             f"exported to {export}; `{as_typed()} publish {shlex.quote(str(run.folder))}` publishes it",
-            markup=False,
             highlight=False,
             soft_wrap=True,
         )
@@ -126,7 +125,7 @@ def publish_run(
         for version in versions:
             promote = f"quartet models promote {version.replace('/', ' ')}"
             more = f"; to make it the default: {promote}" if options.force else ""
-            console.print(f"already published as {version}{more}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"already published as {version}{more}", highlight=False, soft_wrap=True)
         return
     below = [line for draft in drafts_of(folder) if (line := _warn_below(console, read_manifest(draft)))]
     if below and not options.yes:
@@ -139,7 +138,7 @@ def publish_run(
     publishing = json.loads(path.read_text()) if path.is_file() else {}
     folders = publish_draft(folder, options.models, gate, any_name=publishing.get("named", False))
     for line in describe_published(options.models, folders, publishing.get("example", ""), gate.candidates):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)
     gate.print(console)
 
 
@@ -191,7 +190,7 @@ def completing(options: Any) -> tuple[list[str], str] | None:
 def _warn_below(console: Console, manifest: ManifestBase) -> str:
     if line := below_baseline(manifest):
         advice = "Try more --epochs, another --seed, or more data."
-        console.print(f"{line}. {advice}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{line}. {advice}", style="yellow", highlight=False, soft_wrap=True)
     return line
 
 

@@ -82,7 +82,6 @@ class Phases:
             self.console.print(
                 f"The {name} failed ({cause}). The version lacks it; {self.folder / FAILURES} has the traceback.",
                 style="yellow",
-                markup=False,
                 highlight=False,
                 soft_wrap=True,
             )

@@ -186,7 +186,7 @@ class Run(Generic[OptionsT, DataT]):
             if absent := absent_classes(classes, values):
                 shown = ", ".join(absent[:10]) + (f" and {len(absent) - 10} more" if len(absent) > 10 else "")
                 line = f"The {split} split has nothing of {shown}: it says nothing about them."
-                self.console.print(line, style="yellow", markup=False, highlight=False)
+                self.console.print(line, style="yellow", highlight=False)
 
     def stated(self, *parts: Any) -> dict[str, Any]:
         """Every setting of the training in plain JSON types, for its manifest; `parts` are dataclasses."""

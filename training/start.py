@@ -70,7 +70,7 @@ def start(
         try:
             check()
         except ValueError as error:
-            console.print(f"It could not be published: {error}", style="yellow", markup=False, highlight=False)
+            console.print(f"It could not be published: {error}", style="yellow", highlight=False)
     asked = options
     options, lines = recipe.choose(options, data)
     for line in lines:
@@ -112,7 +112,7 @@ def _check_earlier(folder: Path, fingerprint: str, models: Path, console: Consol
         return
     if not ask or process_count() > 1:
         raise ValueError(f"{folder} holds {found}: {instead}choose another --run-dir, or replace it with --yes.")
-    console.print(f"{folder} holds {found}: {instead}or replace it.", markup=False, highlight=False)
+    console.print(f"{folder} holds {found}: {instead}or replace it.", highlight=False)
     if console.input("Replace it? [y/N] ").strip().lower() not in ("y", "yes"):
         raise Declined
 
@@ -184,4 +184,4 @@ def show(recipe: Recipe[OptionsT, DataT], data: DataT, folder: Path, console: Co
         recipe.draw(data).save(folder / "samples.png")
     except OSError as error:
         raise ValueError(f"{folder} cannot be written ({error.strerror}): choose another --run-dir.") from None
-    console.print(f"samples: {folder / 'samples.png'}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"samples: {folder / 'samples.png'}", highlight=False, soft_wrap=True)

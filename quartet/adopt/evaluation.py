@@ -146,7 +146,7 @@ def evaluate_on(
     started = time.perf_counter()
     be_quiet()
     # Lines are wrapped for terminals, and not for files.
-    console = Console(soft_wrap=not sys.stdout.isatty())
+    console = Console(soft_wrap=not sys.stdout.isatty(), markup=False)
     try:
         data = read_images(source, labels, image, bad)
     except DataError as error:

@@ -230,7 +230,7 @@ def accelerator(accelerator_in):
 
 @pytest.fixture
 def console():
-    return Console(file=io.StringIO(), width=200)
+    return Console(file=io.StringIO(), width=200, markup=False)
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def teach(version: Path, data: ImageData, cache: Path, console: Console, *, feat
             with path.open("rb") as file, np.load(file) as saved:
                 return Teaching(*saved.values())
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-            console.print(f"[yellow]{path} is damaged: the teacher is asked again.")
+            console.print(f"{path} is damaged: the teacher is asked again.", style="yellow")
     model = without_ood(onnx.load(version / MODEL))
     wanted = [model.graph.output[0].name]
     if features:

@@ -122,7 +122,7 @@ class ClassificationRecipe(Recipe[ClassificationOptions, ImageData]):
             because = f"the images are no smaller ({data.shape[0]} x {data.shape[1]}) and keep their size"
             if network.size:
                 because = f"the backbone only takes {network.size} pixels, so images are enlarged to that"
-            run.console.print(f"[yellow]--network-size {asked}: {because}.")
+            run.console.print(f"--network-size {asked}: {because}.", style="yellow")
         return network
 
     def fast_precision(self, options: ClassificationOptions, data: ImageData) -> Collection[str]:
@@ -306,9 +306,10 @@ def _warn_of_leaks(run: ClassificationRun) -> None:
         recorded = fingerprint_of(folder)
         if data.held_out and fingerprint_like(data, recorded) != recorded:
             run.console.print(
-                f"[yellow]{folder} was trained on other data, or on other splits of the same. If it has seen images "
-                f"that are {' or '.join(sorted(data.held_out))} images now, the figures for these are too good: use "
-                "the --seed and the images that it had."
+                f"{folder} was trained on other data, or on other splits of the same. If it has seen images that are "
+                f"{' or '.join(sorted(data.held_out))} images now, the figures for these are too good: use the --seed "
+                "and the images that it had.",
+                style="yellow",
             )
 
 
@@ -349,7 +350,7 @@ def _write_version(
         f"{evaluation.calibration.ece_before:.4f} before and {evaluation.calibration.ece_after:.4f} after scaling"
     )
     if missed := missed_classes(evaluation.metrics.per_class):
-        run.console.print(missed)
+        run.console.print(missed, style="yellow")
     write_golden(graph, images[: card.rows], target / GOLDEN, **names)
     height, width, channels = data.shape
     tuned = network.freeze != -1 and state.best_epoch > 0

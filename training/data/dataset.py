@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
-from rich.markup import escape
 
 
 class DataError(Exception):
@@ -24,9 +23,9 @@ class Inspection:
 
     def print(self, console: Console) -> None:
         for note in self.notes:
-            console.print(escape(note), highlight=False)
+            console.print(note, highlight=False)
         for warning in self.warnings + self.dropped:
-            console.print(f"[yellow]{escape(warning)}", highlight=False)
+            console.print(warning, style="yellow", highlight=False)
 
 
 class DataSet(Protocol):

@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rich.markup import escape
-
 from service.tasks.cards import ClassMetrics
 from training.data.dataset import DataError, Inspection
 from training.options import Bad as Bad
@@ -92,9 +90,9 @@ def describe_repeats(inspection: Inspection, splits: Mapping[str, Sequence[bytes
 def missed_classes(per_class: Sequence[ClassMetrics]) -> str:
     """A line about the classes that have test items and a recall of 0, which an accuracy hides; empty if none has."""
     missed = [each for each in per_class if each.support and not each.recall]
-    names, items = escape(_some([each.label for each in missed])), f"{sum(each.support for each in missed):,} items"
+    names, items = _some([each.label for each in missed]), f"{sum(each.support for each in missed):,} items"
     line = f"never right on the test split: {names} ({items}); the accuracy hides that, the macro F1 does not"
-    return f"[yellow]{line}" if missed else ""
+    return line if missed else ""
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

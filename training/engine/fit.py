@@ -357,8 +357,9 @@ class _Training:
         score = figures[learner.score]
         if not math.isfinite(score):
             self._console.print(
-                f"[yellow]The validation split gives the {learner.score} {score} in epoch {state.epoch}, which is kept "
-                "only if no epoch does better."
+                f"The validation split gives the {learner.score} {score} in epoch {state.epoch}, which is kept only if "
+                "no epoch does better.",
+                style="yellow",
             )
             score = -math.inf
         if score > state.best_score or state.epoch == 1:

@@ -96,7 +96,7 @@ def drift(options: Any, console: Console) -> None:
         changed = with_histograms(target, manifest, observed)
         names = ", ".join(histogram.name for histogram in changed.histograms)
         items = f"{len(observed.items):,} validation items"
-        console.print(f"histograms of {items}: {names}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"histograms of {items}: {names}", highlight=False, soft_wrap=True)
         return changed
 
     _publish_changed(options, console, "drift", add)

@@ -140,7 +140,7 @@ class Gate:
                 f"To make it the default: quartet models promote {model} {reference}"
             )
         for line in lines:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(line, highlight=False, soft_wrap=True)
 
     @property
     def _holds(self) -> bool:

@@ -66,11 +66,11 @@ def measure(folder: Path, options: Any, console: Console) -> None:
     labelled.inspection.print(console)
     findings, unusual = labelled.findings(), _unusual(manifest, p_values)
     for line in _described(f"{manifest.name}/{folder.name}", labelled, findings, unusual):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)
     if output:
         document = _document(f"{manifest.name}/{folder.name}", options.data, labelled, findings, unusual)
         output.write_bytes(to_json(document, indent=1, inf_nan_mode="null") + b"\n")
-        console.print(f"written to {output}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"written to {output}", highlight=False, soft_wrap=True)
 
 
 def _warn_of_training_data(labelled: Labelled, console: Console) -> None:
@@ -78,8 +78,9 @@ def _warn_of_training_data(labelled: Labelled, console: Console) -> None:
     if card and "train" in labelled.splits and labelled.total == card.train + card.validation + card.test:
         alone = "--split test measures on the test split alone" if "test" in labelled.splits else "see its card"
         console.print(
-            f"[yellow]{labelled.name} has exactly as many {labelled.kind} as the data of the model's card. "
-            f"If they are the same, the figures are too good: {alone}.",
+            f"{labelled.name} has exactly as many {labelled.kind} as the data of the model's card. If they are the "
+            f"same, the figures are too good: {alone}.",
+            style="yellow",
             highlight=False,
         )
 

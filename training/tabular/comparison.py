@@ -218,7 +218,8 @@ class NetworkMethod:
     def __call__(self, split: TabularSplit, rows: Floats) -> Doubles:
         kind, settings = self.data.kind, self.settings
         order = np.random.default_rng(settings.seed).permutation(len(split))
-        validation, train = split.take(order[: len(order) // 10]), split.take(order[len(order) // 10 :])
+        tenth = max(1, len(order) // 10)
+        validation, train = split.take(order[:tenth]), split.take(order[tenth:])
         model, learner = build(self.network, self.data, train, settings.seed), Rows(train, validation, kind)
         quiet = Console(quiet=True)
         fit(model, learner, settings, self.folder, accelerator=self.accelerator, console=quiet, watch=self.watch)

@@ -314,7 +314,7 @@ def _write_version(
     metrics = measured["metrics"]
     run.console.print(f"test: {', '.join(f'{k} {v:.4f}' for k, v in metrics if isinstance(v, float))}")
     if missed := missed_classes(metrics.per_class):
-        run.console.print(missed)
+        run.console.print(missed, style="yellow")
     update_record(target, onnx_difference=f"{difference.value:.1g}")
     with run.optional("report"):
         predict = partial(evaluation.predict_with, target / MODEL, kind=data.kind)

@@ -84,7 +84,7 @@ class Trees(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """Float rows (batch, columns) to raw predictions (batch, outputs)."""
         if not self._nodes:
-            return self.bias.expand(len(rows), -1)
+            return self.bias.expand(rows.shape[0], -1)  # an export makes a constant of len
         if torch.compiler.is_exporting():
             return _trees(rows, self.outputs) + self.bias
         return self._walk(rows) + self.bias

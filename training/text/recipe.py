@@ -188,7 +188,7 @@ class TextRecipe(Recipe[TextOptions, TextData]):
         inputs, outputs, difference = export(graph, mixed, target / MODEL, max_batch=MAX_BATCH, **given)
         evaluation = texts.evaluate(target / MODEL, graph.scaling.fitted)
         if missed := missed_classes(evaluation.metrics.per_class):
-            run.console.print(missed)
+            run.console.print(missed, style="yellow")
         run.console.print(
             f"test accuracy {evaluation.metrics.accuracy:.4f}, macro F1 {evaluation.metrics.macro_f1:.4f}, "
             f"calibration error {evaluation.calibration.ece_after:.4f}"

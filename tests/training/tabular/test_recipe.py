@@ -14,6 +14,7 @@ from service.tasks.registry import read_manifest
 from service.tasks.tabular.rows import from_csv, from_records
 from service.tasks.tabular.task import TabularAnswer, _usual_row
 from tests.training.tabular.test_data import customers
+from training.__main__ import main
 from training.parser import parse
 from training.tabular import boosting
 from training.tabular.comparison import BOOSTING, DEFAULT, NETWORK
@@ -162,6 +163,29 @@ def test_without_publishing_a_draft_lies_in_the_run(tmp_path):
     run(*TINY, "--run-dir", tmp_path / "run", "--models", tmp_path / "models")
     assert json.loads((tmp_path / "run" / "export" / "manifest.json").read_text())["task"] == "tabular"
     assert not (tmp_path / "models").exists()
+
+
+def test_a_table_of_a_few_rows(tmp_path, capsys, forget_accelerator):
+    random = np.random.default_rng(0)
+    lines = ["x,price", *(f"{random.normal():.3f},{2.5 * row:.2f}" for row in range(16))]
+    (tmp_path / "[few].csv").write_text("\n".join(lines) + "\n")
+    data = [
+        "--data",
+        tmp_path / "[few].csv",
+        "--target",
+        "price",
+        "--kind",
+        "regression",
+        "--run-dir",
+        tmp_path / "run",
+    ]
+    assert main([*map(str, ["tabular", *TINY, *data])]) == 0
+    said = capsys.readouterr().out
+    assert "[few]: 10 training, 2 validation and 4 test rows" in said
+    manifest = read_manifest(tmp_path / "run" / "export")
+    assert manifest.baseline is None  # an R² of one validation row is no number
+    rows = np.zeros((3, 1), np.float32)
+    assert Session(tmp_path / "run" / "export" / MODEL, "cpu").run({"rows": rows})[0].shape == (3, 1)
 
 
 def test_a_messy_table_is_served_with_its_own_words(tmp_path):

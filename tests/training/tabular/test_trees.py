@@ -92,6 +92,9 @@ def test_a_model_without_a_split_is_a_constant(tmp_path):
     split = TabularSplit(np.zeros((50, 4), np.float32), np.arange(50) % 2)
     trees = Trees(fit_default(split, LAYOUT, 2).models, 2)
     np.testing.assert_allclose(trees(torch.zeros(3, 4)).numpy(), np.zeros((3, 2)), atol=1e-6)
+    names = {"input_name": "rows", "output_names": ("raw",)}
+    export(trees, split.rows[:4], tmp_path / "x.onnx", max_batch=9, card=GoldenCard(rows=1, atol=1e-5), **names)
+    assert Session(tmp_path / "x.onnx", "cpu").run({"rows": split.rows})[0].shape == (50, 2)
 
 
 def test_thresholds_are_rounded_down():
