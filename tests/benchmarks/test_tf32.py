@@ -13,7 +13,7 @@ from benchmarks.tf32 import replay, round_operands, round_to_tf32
 from tests.server import ROOT
 
 # Models whose golden file TensorFloat-32 would have refused, and by which power of ten their answers move.
-REFUSED = {"classifier": -3, "classifier-transfer": -3, "detector": -2, "encoder": -3}
+REFUSED = {"classifier": -3, "classifier-transfer": -3, "encoder": -3}
 
 
 @given(st.floats(min_value=2.0**-60, max_value=2.0**60, width=32), st.sampled_from([-1, 1]))
