@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
+from quartet.console import as_typed
 from service.inference.cards import NAME_PATTERN
 from training.data.added import read_captures
 from training.engine.checkpoint import recorded_settings
@@ -71,14 +72,14 @@ def start(
             check()
         except ValueError as error:
             console.print(f"It could not be published: {error}", style="yellow", highlight=False)
+    if (options.cross_validate or 0) > (items := len(data.train) + len(data.validation)):
+        raise ValueError(f"--cross-validate {options.cross_validate}: there are only {items} {recipe.items} to divide")
     asked = options
     options, lines = recipe.choose(options, data)
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
     options = _choose_precision(recipe, options, data, folder, console)
     accelerator = make_accelerator(options)
-    if (options.cross_validate or 0) > (items := len(data.train) + len(data.validation)):
-        raise ValueError(f"--cross-validate {options.cross_validate}: there are only {items} {recipe.items} to divide")
     if options.cross_validate and accelerator.num_processes > 1:
         raise ValueError("--cross-validate runs in one process: leave it out")
     console.print(
@@ -107,7 +108,7 @@ def _check_earlier(folder: Path, fingerprint: str, models: Path, console: Consol
         found, instead = f"a training that {earlier}", "continue it with --resume, "
     elif _is_only_copy(folder, fingerprint, models):
         found = "an unpublished model of other data"
-        instead = f"publish it with quartet publish {shlex.quote(str(folder))}, "
+        instead = f"publish it with {as_typed()} publish {shlex.quote(str(folder))}, "
     else:
         return
     if not ask or process_count() > 1:
